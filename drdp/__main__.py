@@ -1,0 +1,6 @@
+"""``python -m drdp`` is the command line."""
+
+from drdp.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""How reports look: aligned text for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from drdp.cli.answers import MOST_STEPS, Answer, Inversion, Spending, Verdict
+from drdp.cli.numbers import about, between, down, nearest, plain, up
+from drdp.cli.plan import Plan
+from drdp.privacy.curves import Interval
+
+__all__ = ["columns", "document", "inversion", "json_text", "spending"]
+
+_LABELS = {"noise_multiplier": "noise multiplier", "steps": "rounds", "rate": "rate"}
+_HEADERS = {"noise_multiplier": "noise", "steps": "rounds", "rate": "rate"}
+_NEIGHBOURS = {
+    "add-remove": "one {} more or less",
+    "zero-out": "one {}'s contribution replaced by zero",
+    "replace-one": "one {}'s data replaced by other data",
+}
+_WIDTH = 79
+_ADVERSARY = (
+    "sees every released model, but not who takes part in a round;",
+    "the noise is central: added once to the sum of a round",
+)
+
+
+def json_text(values: Mapping[str, Any]) -> str:
+    """One JSON object; infinity is the string "inf", and NaN never appears."""
+    return json.dumps(_finite(values), allow_nan=False, indent=2)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells aligned to the left, two spaces apart and two in."""
+    widths = [max(map(len, cells)) for cells in zip(header, *rows, strict=True)]
+    return [
+        "  " + "  ".join(map(str.ljust, line, widths)).rstrip()
+        for line in (header, *rows)
+    ]
+
+
+def inversion(report: Inversion, *, as_json: bool) -> None:
+    """Print what a budget allows, and what other accountants would have said."""
+    if as_json:
+        click.echo(json_text(_inversion_document(report)))
+        return
+    answer = report.answer
+    plan, certified = answer.plan, answer.certified
+    if plan is None or certified is None:
+        raise TypeError("the first answer of a report is never a problem")
+    label = _LABELS[report.unknown]
+    kind = "certified" if answer.accountant == "pld" else _kind(answer)
+    value = click.style(_value(report, answer), bold=True)
+    click.echo(f"{label:<18} {value}  ({answer.accountant}, {kind})")
+    click.echo(
+        f"{'certified epsilon':<18} {between(certified)}  at delta"
+        f" {plain(plan.delta or 0)}"
+    )
+    remark = _remark(report)
+    if remark:
+        click.echo(f"{'':<18} {remark}")
+    if report.others:
+        click.echo(
+            "\nThe same target by other accountants, and what it really costs:\n"
+        )
+        header = (
+            "accountant",
+            _HEADERS[report.unknown],
+            "kind",
+            "really spends epsilon",
+            "",
+        )
+        _table(header, report.others, [_row(report, one) for one in report.others])
+    _guarantee(plan, certified)
+
+
+def _remark(report: Inversion) -> str:
+    """What a reader of the first lines must not miss."""
+    answer = report.answer
+    if answer.value == 0:
+        return "nothing keeps to the budget: raise --epsilon or --sigma"
+    if report.unknown == "steps" and answer.value == MOST_STEPS:
+        return "or more: larger numbers are not looked for"
+    verdict = report.verdict(answer)
+    return "" if verdict == "within" else _verdict(verdict, report, answer)
+
+
+def _row(report: Inversion, answer: Answer) -> Sequence[str]:
+    if answer.certified is None:
+        return (answer.accountant, "none", "", "", "")
+    return (
+        answer.accountant,
+        _value(report, answer),
+        _kind(answer),
+        about(answer.certified),
+        _verdict(report.verdict(answer), report, answer),
+    )
+
+
+def _value(report: Inversion, answer: Answer) -> str:
+    value = answer.value or 0
+    match report.unknown:
+        case "noise_multiplier":
+            return up(value)
+        case "rate":
+            return _share(answer.plan) if answer.plan else down(value)
+    return f"{value:.0f}"
+
+
+def _share(plan: Plan) -> str:
+    """The sampling rate; a count where a fixed number is drawn from a known one."""
+    drawn = _sample_size(plan)
+    if drawn is not None:
+        return f"{drawn}/{plan.population}"
+    return down(float(plan.rate or 0))
+
+
+def _sample_size(plan: Plan) -> int | None:
+    """How many are drawn, where a fixed number is drawn from a known one."""
+    if plan.sampling != "fixed" or plan.population is None:
+        return None
+    return int((plan.rate or 0) * plan.population)
+
+
+def _verdict(verdict: Verdict, report: Inversion, answer: Answer) -> str:
+    if answer.certified is None or verdict == "within":
+        return "within the budget"
+    if verdict == "not-certified":
+        return "not certified"
+    return f"UNDER-REPORTS by {nearest(answer.certified.lower - report.epsilon, 3)}"
+
+
+def _kind(answer: Answer) -> str:
+    return "estimate" if answer.bound == "estimate" else "bound"
+
+
+def _table(
+    header: Sequence[str], answers: Sequence[Answer], rows: Sequence[Sequence[str]]
+) -> None:
+    """The rows, and under them why some accountant has no answer."""
+    for line in columns(header, rows):
+        marked = click.style("UNDER-REPORTS", fg="red")
+        click.echo(line.replace("UNDER-REPORTS", marked))
+    for answer in answers:
+        if answer.problem is not None:
+            text = f"{answer.accountant}: {answer.problem}"
+            click.echo(click.wrap_text(text, _WIDTH, "  ", "    "))
+
+
+def spending(report: Spending, *, as_json: bool) -> None:
+    """Print what a run costs, and what other accountants report."""
+    if as_json:
+        click.echo(json_text(_spending_document(report)))
+        return
+    plan, certified = report.plan, report.certified
+    value = click.style(between(certified), bold=True)
+    at = (
+        f"at delta {plain(plan.delta or 0)}"
+        if report.epsilon is None
+        else f"at epsilon {plain(report.epsilon)}"
+    )
+    click.echo(f"certified {report.quantity}  {value}  {at}")
+    if report.others:
+        click.echo(f"\nThe {report.quantity} that other accountants report:\n")
+        header = ("accountant", report.quantity, "kind", "")
+        rows = [_reported(report, one) for one in report.others]
+        _table(header, report.others, rows)
+    _guarantee(plan, certified, report)
+
+
+def _reported(report: Spending, answer: Answer) -> Sequence[str]:
+    if answer.value is None:
+        return (answer.accountant, "none", "", "")
+    certified = report.certified
+    verdict = "no less than the certified value"
+    if report.verdict(answer) == "under-reports":
+        verdict = f"UNDER-REPORTS by {nearest(certified.lower - answer.value, 3)}"
+    return answer.accountant, up(answer.value), _kind(answer), verdict
+
+
+def _guarantee(plan: Plan, certified: Interval, report: Spending | None = None) -> None:
+    """The guarantee in words, with everything it assumes."""
+    asked = None if report is None else report.epsilon
+    epsilon = up(certified.upper) if asked is None else plain(asked)
+    delta = plain(plan.delta or 0) if asked is None else up(certified.upper)
+    source = "" if asked is not None else f" ({plan.delta_source})"
+    if plan.sampling == "poisson":
+        sampling = f"each {plan.unit} joins a round with probability {_share(plan)}"
+        noise = "clip norm"
+    else:
+        sampling = f"a share of {_share(plan)} of all {plan.unit}s is drawn each round"
+        noise = "(2 x clip norm)"
+    neighbours = _NEIGHBOURS[plan.adjacency].format(plan.unit)
+    lines = (
+        ("unit", plan.unit),
+        ("adjacency", f"{plan.adjacency}: {neighbours}"),
+        ("sampling", f"{plan.sampling}: {sampling}"),
+        ("rounds", f"{plan.steps}, each of which releases a model"),
+        ("noise", f"noise multiplier {up(plan.noise_multiplier or 0)}"),
+        ("", f"= noise standard deviation / {noise}"),
+        ("delta", delta + source),
+        ("adversary", _ADVERSARY[0]),
+        ("", _ADVERSARY[1]),
+        ("certified by", certified.method),
+    )
+    click.echo(
+        f"\nGuarantee: epsilon {epsilon} and delta {delta} for every {plan.unit}"
+    )
+    for name, text in lines:
+        click.echo(f"  {name:<12} {text}")
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """The assumptions of a plan under the keys that every command shares."""
+    return {
+        "delta": plan.delta,
+        "delta_source": plan.delta_source,
+        "noise_multiplier": plan.noise_multiplier,
+        "noise_multiplier_divisor": (
+            "2 * clip_norm" if plan.sampling == "fixed" else "clip_norm"
+        ),
+        "steps": plan.steps,
+        "rate": None if plan.rate is None else float(plan.rate),
+        "sampling": plan.sampling,
+        "adjacency": str(plan.adjacency),
+        "unit": plan.unit,
+        "population": plan.population,
+        "sample_size": _sample_size(plan),
+        "adversary": " ".join(_ADVERSARY),
+    }
+
+
+def _inversion_document(report: Inversion) -> dict[str, Any]:
+    answer = report.answer
+    plan = answer.plan
+    return {
+        "solved_for": report.unknown,
+        "epsilon": report.epsilon,
+        **({} if plan is None else document(plan)),
+        "accountant": answer.accountant,
+        "bound": answer.bound,
+        "verdict": report.verdict(answer),
+        **_certified(answer.certified),
+        "comparisons": [
+            {
+                "accountant": other.accountant,
+                report.unknown: other.value,
+                "bound": other.bound,
+                **_certified(other.certified),
+                "verdict": None if other.problem else report.verdict(other),
+                "problem": other.problem,
+            }
+            for other in report.others
+        ],
+    }
+
+
+def _spending_document(report: Spending) -> dict[str, Any]:
+    return {
+        "solved_for": report.quantity,
+        "epsilon": report.epsilon,
+        **document(report.plan),
+        **({} if report.epsilon is None else {"delta_source": "the answer"}),
+        report.quantity: report.certified.upper,
+        "accountant": "pld",
+        "bound": "upper",
+        **_certified(report.certified),
+        "comparisons": [
+            {
+                "accountant": other.accountant,
+                report.quantity: other.value,
+                "bound": other.bound,
+                "verdict": None if other.problem else report.verdict(other),
+                "problem": other.problem,
+            }
+            for other in report.others
+        ],
+    }
+
+
+def _certified(interval: Interval | None) -> dict[str, Any]:
+    if interval is None:
+        return {"method": None, "certified": None}
+    ends = {"lower": interval.lower, "upper": interval.upper}
+    return {"method": interval.method, "certified": ends}

@@ -1,0 +1,49 @@
+"""Every exception that drdp raises on purpose, on one page.
+
+All of them derive from `DrdpError`, so a caller can catch the family; the ones
+that report a bad argument also derive from `ValueError`, as Python users
+expect.  The command line turns each of them into one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CalibrationError",
+    "CodecError",
+    "DrdpError",
+    "EstimateRefusedError",
+    "InvalidArgumentError",
+    "MissingPackageError",
+    "UnsupportedEventError",
+]
+
+
+class DrdpError(Exception):
+    """Base of every error that drdp raises on purpose."""
+
+
+class InvalidArgumentError(DrdpError, ValueError):
+    """An argument is outside its domain; the message names it and its value."""
+
+
+class UnsupportedEventError(DrdpError):
+    """An accountant has no formula for an event; the message says which has."""
+
+
+class EstimateRefusedError(DrdpError):
+    """An approximation was asked to stand as a guarantee.
+
+    Pass ``allow_estimate=True`` where an approximation is really wanted.
+    """
+
+
+class CalibrationError(DrdpError):
+    """No parameter value meets the target, or every value does."""
+
+
+class CodecError(DrdpError, ValueError):
+    """A document does not describe an event that this version can read."""
+
+
+class MissingPackageError(DrdpError, ImportError):
+    """An optional package is needed here; the message says how to install it."""

@@ -1,0 +1,363 @@
+"""The composed privacy loss on a window, from above or from below.
+
+Masses from `buckets` are tilted so that the loss that matters is the bulk;
+their Fourier transforms are raised to the counts and multiplied.  What the
+window cuts off is bounded by Chernoff's inequality on the very masses used,
+and the rounding of the transforms by its worst case, so that `Window.delta`
+is a bound and not only an approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdp.privacy.buckets import Grid, Masses, gather, spread
+from drdp.privacy.losses import Law
+
+__all__ = ["Side", "Tilt", "Window", "compose", "tilt_for_delta", "tilt_for_epsilon"]
+
+Array = NDArray[np.float64]
+Side = Literal["upper", "lower"]
+Parts = tuple[tuple[Law, int], ...]
+
+_UNIT = 2.0**-53
+_MASS_ERROR = 4e-14  # relative, of one mass: quadrature, exp and log
+_LOSS_ERROR = 2e-15  # of one loss, relative to 1 + |loss|
+_TAIL = 34.0  # the window leaves out e^-34 of the tilted mass
+_LARGEST_TILT = 1e7
+
+
+@final
+class Tilt(NamedTuple):
+    """Where to look: the saddle point, and the tilted law's shape there."""
+
+    order: float
+    epsilon: float
+    log_delta: float
+    width: float
+    mean_size: float
+    reach: tuple[float, float]
+
+
+@final
+class Outline:
+    """A coarse picture of a law, for choosing tilts and windows only."""
+
+    def __init__(self, law: Law) -> None:
+        losses, masses = [], []
+        for piece in law.pieces:
+            count = max(1, math.ceil((piece.stop - piece.start) / piece.panel))
+            edges = np.linspace(piece.start, piece.stop, count + 1)
+            x = 0.5 * (edges[:-1] + edges[1:])
+            losses.append(piece.loss(x))
+            masses.append(piece.log_density(x) + math.log(edges[1] - edges[0]))
+        for loss, mass in law.points:
+            losses.append(np.array([loss]))
+            masses.append(np.array([mass]))
+        self.loss = np.concatenate(losses) if losses else np.zeros(1)
+        self.log_mass = np.concatenate(masses) if masses else np.full(1, -700.0)
+        self.infinite = law.infinite
+
+    def without_beyond(self, log_limit: float) -> Outline:
+        """The law without the highest losses, of P-mass below the limit."""
+        order = np.argsort(self.loss)
+        with np.errstate(under="ignore"):
+            tail = np.cumsum(np.exp((self.log_mass + self.loss)[order][::-1]))[::-1]
+        keep = tail > math.exp(max(log_limit, -740.0))
+        kept = Outline.__new__(Outline)
+        kept.loss, kept.log_mass = self.loss[order][keep], self.log_mass[order][keep]
+        if not keep.any():
+            kept.loss, kept.log_mass = self.loss[order][:1], self.log_mass[order][:1]
+        kept.infinite = self.infinite
+        return kept
+
+    def tilted(self, order: float) -> tuple[float, Array]:
+        """log E e^(order L), and the tilted probabilities."""
+        height = self.log_mass + order * self.loss
+        top = float(height.max())
+        with np.errstate(under="ignore"):
+            weight = np.exp(height - top)
+        total = float(weight.sum())
+        return top + math.log(total), weight / total
+
+
+@final
+class Window(NamedTuple):
+    """delta(epsilon) of a composition near one epsilon, with its errors.
+
+    In units of exp(`log_scale`) and with s = epsilon - `centre`:
+    delta = above - exp(s) * below, plus or minus the errors.
+    """
+
+    side: Side
+    order: float
+    centre: float
+    log_scale: float
+    s: Array
+    above: Array
+    below: Array
+    error: Array
+    infinite: float
+    factor: float
+    shift: float
+
+    def delta(self, epsilon: float) -> float:
+        """The bound at one epsilon; nan where the window does not reach."""
+        sign = 1.0 if self.side == "upper" else -1.0
+        s = epsilon - self.centre - sign * self.shift
+        at = int(np.searchsorted(self.s, s, side="right")) - 1
+        if at < 0 or at >= self.s.size - 1:
+            return math.nan
+        value = self.above[at] - math.exp(s) * self.below[at]
+        return self._total(float(value), float(self.error[at]))
+
+    def _total(self, value: float, error: float) -> float:
+        scale = math.exp(self.log_scale)
+        if self.side == "upper":
+            return min(1.0, scale * (value * self.factor + error) + self.infinite)
+        return max(0.0, scale * (value / self.factor - error) + self.infinite)
+
+    def epsilon(self, delta: float) -> float:
+        """The bound's epsilon at delta; nan where the window does not reach."""
+        upper = self.side == "upper"
+        left = (delta - self.infinite) * math.exp(-self.log_scale)
+        if upper and left <= 0.0:
+            return math.nan
+        wanted = (left - self.error) / self.factor
+        if not upper:
+            wanted = (left + self.error) * self.factor
+        with np.errstate(over="ignore", invalid="ignore"):
+            value = self.above - np.exp(self.s) * self.below
+        meets = value <= wanted if upper else value < wanted
+        # The crossing, in the cell after the last point on the safe side of it.
+        if upper:
+            at = int(np.argmax(meets)) - 1 if meets[:-1].any() else -1
+        else:
+            at = int(np.flatnonzero(~meets)[-1]) if not meets.all() else -1
+        if at < 0 or at >= meets.size - 2:
+            return math.nan
+        top = self.above[at] - wanted[at]
+        s = math.log(top / self.below[at]) if top > 0.0 else self.s[at]
+        s = min(max(s, self.s[at]), self.s[at + 1])
+        return self.centre + float(s) + (self.shift if upper else -self.shift)
+
+
+def _shape(outlines: list[tuple[Outline, int]], order: float) -> tuple[float, ...]:
+    """T K, T K', T K'' and the mean of |L|, at one order."""
+    moment = slope = bend = size = 0.0
+    for outline, times in outlines:
+        log_moment, weight = outline.tilted(order)
+        mean = float(weight @ outline.loss)
+        moment += times * log_moment
+        slope += times * mean
+        bend += times * float(weight @ (outline.loss - mean) ** 2)
+        size += times * float(weight @ np.abs(outline.loss))
+    return moment, slope, bend, size
+
+
+def _tilt_at(outlines: list[tuple[Outline, int]], order: float) -> Tilt:
+    moment, slope, bend, size = _shape(outlines, order)
+    epsilon = slope - 1.0 / order - 1.0 / (order - 1.0)
+    return _tilt(outlines, order, epsilon, moment, bend, size)
+
+
+def _tilt(
+    outlines: list[tuple[Outline, int]],
+    order: float,
+    epsilon: float,
+    moment: float,
+    bend: float,
+    size: float,
+) -> Tilt:
+    square = bend + order**-2 + (order - 1.0) ** -2
+    log_delta = (
+        moment
+        - (order - 1.0) * epsilon
+        - math.log(order * (order - 1.0))
+        - 0.5 * math.log(2.0 * math.pi * square)
+    )
+    return Tilt(order, epsilon, log_delta, math.sqrt(square), size, (0.0, 0.0))
+
+
+def _search(outlines: list[tuple[Outline, int]], done: Any) -> float:
+    """The order at which a falling criterion crosses zero."""
+    low, high = math.log(1e-6), math.log(_LARGEST_TILT)
+    for _ in range(44):
+        middle = 0.5 * (low + high)
+        if done(1.0 + math.exp(middle)):
+            high = middle
+        else:
+            low = middle
+    return 1.0 + math.exp(0.5 * (low + high))
+
+
+def tilt_for_epsilon(parts: Parts, epsilon: float) -> tuple[Tilt, Any]:
+    """The saddle point for delta at a given epsilon."""
+    outlines = [(Outline(law), times) for law, times in parts]
+    total = math.log(sum(times for _, times in parts))
+
+    def beyond(order: float) -> bool:
+        slope = _shape(outlines, order)[1]
+        return slope - 1.0 / order - 1.0 / (order - 1.0) > epsilon
+
+    for _ in range(3):
+        order = _search(outlines, beyond)
+        moment, _, bend, size = _shape(outlines, order)
+        tilt = _tilt(outlines, order, epsilon, moment, bend, size)
+        limit = min(tilt.log_delta, 0.0) - 37.0 - total
+        outlines = [(part.without_beyond(limit), times) for part, times in outlines]
+    return _with_reach(outlines, tilt), outlines
+
+
+def tilt_for_delta(parts: Parts, delta: float) -> tuple[Tilt, Any]:
+    """The saddle point for epsilon at a given delta."""
+    total = math.log(sum(times for _, times in parts))
+    wanted = math.log(delta)
+    limit = wanted - 37.0 - total
+    outlines = [(Outline(law).without_beyond(limit), times) for law, times in parts]
+
+    def beyond(order: float) -> bool:
+        return _tilt_at(outlines, order).log_delta < wanted
+
+    tilt = _tilt_at(outlines, _search(outlines, beyond))
+    if tilt.epsilon < 0.0:
+        return tilt_for_epsilon(parts, 0.0)
+    return _with_reach(outlines, tilt), outlines
+
+
+def _with_reach(outlines: list[tuple[Outline, int]], tilt: Tilt) -> Tilt:
+    """Add how far the window must reach to either side (Chernoff)."""
+    here = _shape(outlines, tilt.order)[0]
+    best = [math.inf, math.inf]
+    for side, sign in ((0, -1.0), (1, 1.0)):
+        for d in (12.0, 8.5, 6.0, 4.0, 2.5, 1.5, 0.8, 0.4, 0.15, 0.05):
+            rate = d / tilt.width
+            there = _shape(outlines, tilt.order + sign * rate)[0]
+            reach = (_TAIL + there - here) / rate - sign * tilt.epsilon
+            best[side] = min(best[side], reach)
+    return tilt._replace(reach=(max(best[0], 1e-300), max(best[1], 1e-300)))
+
+
+def compose(
+    parts: Parts, outlines: Any, tilt: Tilt, step: float, size: int, side: Side
+) -> Window:
+    """The composition of all parts on a window around the tilt's epsilon.
+
+    Args:
+        parts: Each law and how often it happens.
+        outlines: The outlines that the tilt was found with.
+        tilt: From `tilt_for_epsilon` or `tilt_for_delta`.
+        step: The grid step, in units of loss.
+        size: The number of points of the transform.
+        side: Which way every error goes.
+    """
+    spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
+    noise = np.zeros(size // 2 + 1)
+    survive, log_moment, origin, index, steps = 0.0, 0.0, 0.0, 0, 0
+    pieces: list[tuple[Masses, int]] = []
+    for (law, times), (outline, _) in zip(parts, outlines, strict=True):
+        masses = _masses(law, outline, tilt, step, times, side)
+        pieces.append((masses, times))
+        log_moment += times * outline.tilted(tilt.order)[0]
+        survive += times * math.log1p(-min(masses.infinite, 1.0 - 1e-16))
+        origin += times * masses.origin
+        index += times * masses.first
+        steps += times
+        padded = masses.mass
+        if padded.size > size:
+            padded = np.pad(padded, (0, -padded.size % size)).reshape(-1, size).sum(0)
+        transform = np.fft.rfft(padded, size)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            log = np.log(transform)
+            relative = 4.0 * _UNIT * math.log2(size) * float(masses.mass.sum())
+            noise += times * (relative / np.abs(transform) + 2 * _UNIT * np.abs(log))
+            spectrum += times * log
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        spectrum = np.exp(spectrum)
+        height = np.abs(spectrum)
+        blur = np.where(height > 0.0, height * np.expm1(np.minimum(noise, 50.0)), 0.0)
+    blur = blur + 4.0 * _UNIT * math.log2(size) * height
+    bin_error = 2.0 * float(blur.sum()) / size
+    composed = np.fft.irfft(spectrum, size)
+
+    # Unroll the circle so that the window starts left of epsilon.
+    left, right = tilt.reach
+    width = size * step
+    spare = max(0.0, width - left - right)
+    start = tilt.epsilon - left - 0.5 * spare
+    first = math.floor((start - origin) / step)
+    composed = np.roll(composed, -((first - index) % size))
+    outside = _outside(pieces, tilt, origin + first * step, width)
+
+    order = tilt.order
+    s = (origin - tilt.epsilon) + step * (first + np.arange(size, dtype=np.float64))
+    keep = s > -200.0 / order
+    s, composed = s[keep], composed[keep]
+    if side == "upper":
+        composed = np.maximum(composed, 0.0)
+    with np.errstate(under="ignore"):
+        above_terms = composed * np.exp(-(order - 1.0) * s)
+        below_terms = composed * np.exp(-order * s)
+    above = np.append(np.cumsum(above_terms[::-1])[::-1][1:], 0.0)
+    below = np.append(np.cumsum(below_terms[::-1])[::-1][1:], 0.0)
+    peak = ((order - 1.0) / order) ** (order - 1.0) / order
+    with np.errstate(under="ignore"):
+        error = np.exp(-(order - 1.0) * s) * (
+            peak * outside + bin_error * (1.0 / (step * order * (order - 1.0)) + 1.0)
+        )
+    error += 2.0 * _UNIT * s.size * above
+    return Window(
+        side,
+        order,
+        tilt.epsilon,
+        log_moment - (order - 1.0) * tilt.epsilon,
+        s,
+        above,
+        below,
+        error,
+        -math.expm1(survive),
+        math.exp(_MASS_ERROR * steps),
+        _LOSS_ERROR * (steps + tilt.mean_size),
+    )
+
+
+def _masses(
+    law: Law, outline: Outline, tilt: Tilt, step: float, times: int, side: Side
+) -> Masses:
+    log_moment, weight = outline.tilted(tilt.order)
+    loss = outline.loss
+    order = np.argsort(loss)
+    share = np.cumsum(weight[order])
+    low = float(loss[order][int(np.searchsorted(share, math.exp(-40.0) / times))])
+    high = float(loss.max())
+    first, last = math.floor(low / step) - 1, math.ceil(high / step) + 1
+    grid = Grid(0.0, step, first, last, tilt.order, log_moment)
+    return spread(law, grid) if side == "upper" else gather(law, grid)
+
+
+def _outside(
+    pieces: list[tuple[Masses, int]], tilt: Tilt, start: float, width: float
+) -> float:
+    """Chernoff's bound on the tilted mass outside the window."""
+    total = 0.0
+    for sign, edge in ((-1.0, start), (1.0, start + width)):
+        least = math.inf
+        for d in (8.5, 6.0, 4.0, 2.5, 1.5, 0.8, 0.4, 0.15, 0.05):
+            rate = sign * d / tilt.width
+            exponent = -rate * edge
+            for masses, times in pieces:
+                points = masses.origin + masses.step * (
+                    masses.first + np.arange(masses.mass.size)
+                )
+                lift = rate * points
+                top = float(lift.max())
+                with np.errstate(under="ignore"):
+                    inner = float(masses.mass @ np.exp(lift - top))
+                exponent += times * (top + math.log(max(inner, 1e-300)))
+            least = min(least, exponent)
+        total += math.exp(min(least, 0.0) + 1e-6)
+    return total

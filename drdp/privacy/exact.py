@@ -1,0 +1,250 @@
+"""Certified answers from the contour sum, where it converges.
+
+Both directions are answered; the "add" direction only where Chernoff's bound
+does not already show that "remove" is the worse one.
+"""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Literal, NamedTuple, final
+
+from drdp.privacy._special import log_normal_cdf
+from drdp.privacy.curves import Interval
+from drdp.privacy.events import (
+    Adjacency,
+    Event,
+    Gaussian,
+    Laplace,
+    PoissonSampled,
+)
+from drdp.privacy.kernel import gear
+
+__all__ = ["exact_interval"]
+
+Question = Literal["epsilon", "delta"]
+
+_CONTOUR = "drdp.privacy.contour"
+_SADDLE = "drdp.privacy.saddle"
+_EFFORT = 30.0
+_ACCEPT = 1e-9  # relative tail error in delta to stop at
+_PLAIN_CAP = 4e5  # passes of the inner loop in plain Python
+_CAP = 6e7
+_CUT_EFFORT = 34.0
+
+
+@final
+class _Terms(NamedTuple):
+    """A composition as the kernels want it."""
+
+    kinds: list[float]
+    rates: list[float]
+    sigmas: list[float]
+    counts: list[float]
+
+    def arrays(self, cuts: list[float], compiled: bool) -> tuple[object, ...]:
+        columns = (*self, cuts)
+        if not compiled:
+            return columns
+        import numpy as np
+
+        return tuple(np.array(column) for column in columns)
+
+
+@final
+class _Point(NamedTuple):
+    epsilon: float
+    log_delta: float
+    error: float
+    slope: float
+
+
+def exact_interval(
+    parts: tuple[tuple[Event, int], ...], question: Question, given: float
+) -> Interval | None:
+    """The certified interval from the contour sum, or None where it fails.
+
+    Args:
+        parts: Atoms and their counts.
+        question: What is asked; the other of the two is `given`.
+        given: delta for ``"epsilon"``, epsilon for ``"delta"``.
+    """
+    terms = _terms(parts)
+    if terms is None:
+        return None
+    remove = _direction(terms, question, given, remove=True)
+    if remove is None:
+        return None
+    low, high = _bounds(remove, question)
+    if terms.kinds.count(0.0) == 0:
+        return Interval(low, high, "contour")
+    if question == "epsilon":
+        if _add_is_below(terms, low, math.log(given)):
+            return Interval(low, high, "contour")
+    elif low > 0.0 and _add_is_below(terms, given, math.log(low)):
+        return Interval(low, high, "contour")
+    add = _direction(terms, question, given, remove=False)
+    if add is None:
+        return None
+    add_low, add_high = _bounds(add, question)
+    return Interval(max(low, add_low), max(high, add_high), "contour")
+
+
+def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
+    rows = []
+    for atom, times in parts:
+        match atom:
+            case Gaussian(noise_multiplier=z):
+                rows.append((1.0, 1.0, z, float(times)))
+            case Laplace(noise_multiplier=z):
+                rows.append((2.0, 1.0, z, float(times)))
+            case PoissonSampled(
+                rate=rate, event=Gaussian(noise_multiplier=z), adjacency=relation
+            ) if relation is not Adjacency.REPLACE_ONE:
+                rows.append((0.0, rate, z, float(times)))
+            case _:
+                return None
+    if all(row[0] == 2.0 for row in rows):
+        return None
+    return _Terms(*(list(column) for column in zip(*rows, strict=True)))
+
+
+def _bounds(point: _Point, question: Question) -> tuple[float, float]:
+    if question == "delta":
+        value = math.exp(point.log_delta)
+        return (
+            max(0.0, value * (1.0 - point.error)),
+            min(1.0, value * (1.0 + point.error)),
+        )
+    if point.epsilon == 0.0:
+        return 0.0, 0.0
+    # log delta is concave enough at this scale that a tenth more covers its bend
+    shift = 1.1 * math.log1p(point.error) / -point.slope
+    shift += 4e-16 * point.epsilon
+    return max(0.0, point.epsilon - shift), point.epsilon + shift
+
+
+def _direction(
+    terms: _Terms, question: Question, given: float, *, remove: bool
+) -> _Point | None:
+    asked = math.log(given) if question == "epsilon" else given
+    cuts = [math.inf] * len(terms.kinds)
+    start = _guess(terms, question, given, remove)
+    found = _run(terms, cuts, question == "epsilon", asked, start, remove)
+    if isinstance(found, _Point):
+        return found
+    if found == 5:
+        at_zero = _run(terms, cuts, False, 0.0, start, remove)
+        if isinstance(at_zero, _Point) and (
+            at_zero.log_delta + math.log1p(at_zero.error) <= asked
+        ):
+            return _Point(0.0, asked, 0.0, -1.0)
+        return None
+    if not remove:
+        return None
+    # A far mode holds the tilt: leave it out, at a cost that is bounded.
+    log_delta = asked
+    if question == "delta":
+        module = gear(_SADDLE, 1e4)
+        arrays = terms.arrays(cuts, module.__name__ != _SADDLE)
+        order, moment, _ = module.saddle_for_epsilon(arrays, asked, True, start, 14.0)
+        log_delta = min(0.0, module.chernoff(moment, order, asked, True)) - 12.0
+    for _ in range(3):
+        cuts, log_cost = _cut(terms, log_delta)
+        found = _run(terms, cuts, question == "epsilon", asked, start, remove)
+        if not isinstance(found, _Point):
+            return None
+        cost = math.exp(min(0.0, log_cost - found.log_delta))
+        if cost < 1e-10:
+            return found._replace(error=found.error + cost)
+        log_delta = found.log_delta
+    return None
+
+
+def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
+    """Where to cut each sampled atom, and log of what that costs in delta."""
+    limit = log_delta - _CUT_EFFORT
+    total = sum(terms.counts)
+    cuts = []
+    for kind, rate, sigma, _ in zip(*terms, strict=True):
+        if kind != 0.0:
+            cuts.append(math.inf)
+            continue
+        allowed = min(-1.0, limit - math.log(total) - math.log(rate))
+        low, high = 0.0, 400.0
+        while high - low > 1e-3:
+            middle = 0.5 * (low + high)
+            if log_normal_cdf(-middle) > allowed:
+                low = middle
+            else:
+                high = middle
+        # Q's own tail must be negligible as well
+        plain = math.sqrt(max(0.0, -2.0 * (limit - math.log(total))))
+        cuts.append(max(1.0 + sigma * high, sigma * plain))
+    return cuts, limit + math.log(2.0)
+
+
+def _guess(terms: _Terms, question: Question, given: float, remove: bool) -> float:
+    """A starting |order - 1| or |order|, from a Gaussian of like divergence."""
+    square = 0.0
+    for kind, rate, sigma, count in zip(*terms, strict=True):
+        ratio = 1.0 / (sigma * sigma)
+        if kind == 0.0:
+            square += count * (
+                math.log1p(rate * rate * math.expm1(ratio))
+                if ratio < 700.0
+                else ratio + 2.0 * math.log(rate)
+            )
+        else:
+            square += count * ratio
+    square = max(square, 1e-12)
+    if question == "epsilon":
+        epsilon = math.sqrt(2.0 * square * -math.log(given)) + 0.5 * square
+    else:
+        epsilon = given
+    order = 0.5 + epsilon / square
+    return min(max(order - 1.0 if remove else order, 0.05), 1e5)
+
+
+def _run(
+    terms: _Terms,
+    cuts: list[float],
+    ask_epsilon: bool,
+    asked: float,
+    start: float,
+    remove: bool,
+) -> _Point | int:
+    """The kernel's answer, or its status where it has none."""
+    module: ModuleType = gear(_CONTOUR, 2e4)
+    plain = module.__name__ == _CONTOUR
+    for cap in (_PLAIN_CAP, _CAP) if plain else (_CAP,):
+        if cap == _CAP and plain:
+            module = gear(_CONTOUR, math.inf)
+        arrays = terms.arrays(cuts, module.__name__ != _CONTOUR)
+        epsilon, log_delta, error, slope, _, work, status = module.answer(
+            arrays, remove, ask_epsilon, asked, start, _EFFORT, _ACCEPT, cap
+        )
+        gear(_CONTOUR, work)
+        if status == 0:
+            return _Point(epsilon, log_delta, error, slope)
+        if status not in (2, 3):
+            break
+    return int(status)
+
+
+def _add_is_below(terms: _Terms, epsilon: float, log_delta: float) -> bool:
+    """Whether Chernoff shows delta_add(epsilon) to be below e^log_delta."""
+    reach = -math.fsum(
+        count * math.log1p(-rate) if kind == 0.0 else -math.inf
+        for kind, rate, _, count in zip(*terms, strict=True)
+    )
+    if epsilon >= reach:
+        return True
+    module = gear(_SADDLE, 5e3)
+    cuts = [math.inf] * len(terms.kinds)
+    arrays = terms.arrays(cuts, module.__name__ != _SADDLE)
+    start = _guess(terms, "delta", epsilon, False)
+    order, moment, _ = module.saddle_for_epsilon(arrays, -epsilon, False, start, 20.0)
+    bound = module.chernoff(moment, order, -epsilon, False)
+    return bool(bound + 1e-6 <= log_delta)

@@ -1,0 +1,150 @@
+"""Certified answers from the grid: which directions, which step, how often.
+
+The upper bound is the worst direction's upper window, the lower bound the
+worst direction's lower one.  The step follows from the predicted error
+T h^2 c / 12 (T steps of size h at tilt c) and is refined on what was reached.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from drdp.privacy.composition import (
+    Side,
+    Tilt,
+    compose,
+    tilt_for_delta,
+    tilt_for_epsilon,
+)
+from drdp.privacy.curves import Interval
+from drdp.privacy.events import Event
+from drdp.privacy.losses import Direction, directions, law_of
+
+__all__ = ["grid_interval"]
+
+_FEWEST = 1 << 12
+_MOST = 1 << 21
+
+Question = Literal["epsilon", "delta"]
+
+
+def grid_interval(
+    parts: tuple[tuple[Event, int], ...],
+    question: Question,
+    given: float,
+    tolerance: float,
+) -> Interval:
+    """The certified interval for one question, from the grid.
+
+    Args:
+        parts: Atoms and their counts, none of them `NonPrivate`.
+        question: What is asked; the other of the two is `given`.
+        given: delta for ``"epsilon"``, epsilon for ``"delta"``.
+        tolerance: Width to aim for, in epsilon.
+    """
+    upper, lower, finest = 0.0, 0.0, math.inf
+    uppers = _ways(parts, lower=False)
+    lowers = _ways(parts, lower=True)
+    for way in dict.fromkeys((*uppers, *lowers)):
+        sides: list[Side] = []
+        if way in uppers:
+            sides.append("upper")
+        if way in lowers:
+            sides.append("lower")
+        bounds, step = _one_way(parts, way, sides, question, given, tolerance)
+        upper = max(upper, bounds.get("upper", 0.0))
+        lower = max(lower, bounds.get("lower", 0.0))
+        finest = min(finest, step)
+    return Interval(min(lower, upper), upper, f"grid of step {finest:.1e}")
+
+
+def _ways(
+    parts: tuple[tuple[Event, int], ...], *, lower: bool
+) -> tuple[Direction, ...]:
+    """The directions that the composition as a whole has."""
+    found = {way for atom, _ in parts for way in directions(atom, lower=lower)}
+    if Direction.EITHER in found:
+        return (Direction.EITHER,)
+    return tuple(sorted(found, key=lambda way: way.value, reverse=True))
+
+
+def _one_way(
+    parts: tuple[tuple[Event, int], ...],
+    way: Direction,
+    sides: list[Side],
+    question: Question,
+    given: float,
+    tolerance: float,
+) -> tuple[dict[Side, float], float]:
+    laws = tuple((law_of(atom, way), times) for atom, times in parts)
+    revealed = -math.expm1(
+        math.fsum(n * math.log1p(-min(law.infinite, 1 - 1e-16)) for law, n in laws)
+    )
+    if question == "epsilon" and revealed >= given:
+        return dict.fromkeys(sides, math.inf), math.inf
+    if question == "epsilon":
+        tilt, outlines = tilt_for_delta(laws, given - revealed)
+    else:
+        tilt, outlines = tilt_for_epsilon(laws, given)
+    steps = sum(times for _, times in laws)
+    wanted = tolerance * max(1.0, abs(tilt.epsilon))
+    step = math.sqrt(12.0 * 0.3 * wanted / (steps * tilt.order))
+    found: dict[Side, float] = {}
+    for _ in range(3):
+        step, size = _fit(outlines, tilt, step)
+        for side in sides:
+            found[side] = _answer(
+                laws, outlines, tilt, step, size, side, question, given
+            )
+        width = _width(found, question, tilt)
+        if width <= wanted or size >= _MOST or len(found) == 1:
+            break
+        step *= max(0.2, 0.7 * math.sqrt(wanted / width))
+    return found, step
+
+
+def _width(found: dict[Side, float], question: Question, tilt: Tilt) -> float:
+    """The width reached, in epsilon."""
+    if len(found) < 2 or found["upper"] == found["lower"]:
+        return 0.0
+    if question == "epsilon":
+        return found["upper"] - found["lower"]
+    if found["lower"] <= 0.0:
+        return math.inf
+    return math.log(found["upper"] / found["lower"]) / max(tilt.order - 1.0, 1e-3)
+
+
+def _fit(outlines: Any, tilt: Tilt, step: float) -> tuple[float, int]:
+    """A step no finer than the budget of points allows, and the points."""
+    reach = tilt.reach[0] + tilt.reach[1]
+    span = max(float(np.ptp(part.loss)) for part, _ in outlines)
+    step = min(step, reach / _FEWEST)
+    step = max(step, reach / (0.98 * _MOST), span / _MOST)
+    size = 1 << math.ceil(math.log2(max(reach / step + 2, 64)))
+    return max(reach / (size - 2), span / _MOST), size
+
+
+def _answer(
+    laws: Any,
+    outlines: Any,
+    tilt: Tilt,
+    step: float,
+    size: int,
+    side: Side,
+    question: Question,
+    given: float,
+) -> float:
+    """One side's answer; where the window does not reach, one that is safe."""
+    window = compose(laws, outlines, tilt, step, size, side)
+    if question == "delta":
+        value = window.delta(given)
+        return value if not math.isnan(value) else (1.0 if side == "upper" else 0.0)
+    value = window.epsilon(given)
+    if not math.isnan(value):
+        return max(0.0, value)
+    if side == "lower" or window.delta(0.0) <= given:
+        return 0.0
+    return math.inf

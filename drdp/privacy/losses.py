@@ -1,0 +1,366 @@
+"""The law of the privacy loss of each release: the one place to add one.
+
+A release is represented by a dominating pair (P, Q); its privacy loss is
+L = log dP/dQ.  A `Law` describes L under Q as smooth pieces, on each of which
+the loss increases along a real coordinate x, plus point masses, plus what P
+puts where Q has nothing.  `laws` gives the law of an atom in one direction.
+
+References: Zhu, Dong and Wang, arXiv:2106.08567 (dominating pairs); Balle,
+Barthe and Gaboardi, arXiv:1807.01647 (sampling without replacement).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdp.errors import UnsupportedEventError
+from drdp.privacy._special import gaussian_log_delta
+from drdp.privacy.events import (
+    Adjacency,
+    ApproxDP,
+    Event,
+    FixedSizeSampled,
+    Gaussian,
+    Laplace,
+    PoissonSampled,
+)
+
+__all__ = ["Direction", "Law", "Piece", "directions", "law_of", "log_profile"]
+
+Array = NDArray[np.float64]
+Along = Callable[[Array], Array]
+
+_REACH = 38.0  # beyond 38 standard deviations a normal density underflows
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Direction(Enum):
+    """Which neighbour plays P.  Composed separately; the worse one counts."""
+
+    REMOVE = "remove"
+    ADD = "add"
+    EITHER = "either"  # one law that dominates both directions, not tight
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of the x axis on which the loss increases smoothly.
+
+    Args:
+        start: Left end of the stretch.
+        stop: Right end of the stretch.
+        panel: A step in x over which a few quadrature nodes are exact.
+        log_density: log of Q's density at x.
+        loss: L(x).
+        position: x(L), the inverse; infinite outside the range of L.
+    """
+
+    start: float
+    stop: float
+    panel: float
+    log_density: Along
+    loss: Along
+    position: Along
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Law:
+    """The privacy loss of one release under Q.
+
+    Args:
+        pieces: Its smooth parts.
+        points: Its point masses as (loss, log of Q's mass).
+        infinite: P's mass where Q has none, the loss being infinite.
+    """
+
+    pieces: tuple[Piece, ...] = ()
+    points: tuple[tuple[float, float], ...] = ()
+    infinite: float = 0.0
+
+
+def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
+    """The directions whose laws must be composed for this kind of atom."""
+    match atom:
+        case FixedSizeSampled():
+            return (Direction.REMOVE, Direction.ADD) if lower else (Direction.EITHER,)
+        case PoissonSampled(adjacency=Adjacency.REPLACE_ONE):
+            return (Direction.REMOVE,)
+        case PoissonSampled():
+            return (Direction.REMOVE, Direction.ADD)
+    return (Direction.REMOVE,)
+
+
+def law_of(atom: Event, direction: Direction) -> Law:
+    """The law of an atom's privacy loss in one direction.
+
+    Raises:
+        UnsupportedEventError: For an atom without a known dominating pair.
+    """
+    match atom:
+        case ApproxDP(epsilon=epsilon, delta=delta):
+            return _approx_dp(epsilon, delta)
+        case Gaussian() | Laplace():
+            return _unsampled(atom)
+        case PoissonSampled(
+            rate=rate, event=Gaussian(noise_multiplier=z), adjacency=relation
+        ) if relation is Adjacency.REPLACE_ONE:
+            return Law((_replace_one(rate, 1.0 / z),))
+        case PoissonSampled(rate=rate, event=Gaussian() | Laplace() as inner) if (
+            atom.adjacency is not Adjacency.REPLACE_ONE
+        ):
+            return _sampled(_unsampled(inner), rate, direction)
+        case FixedSizeSampled(event=Gaussian() | Laplace() as inner):
+            base = _unsampled(inner)
+            if direction is not Direction.EITHER:
+                return _sampled(base, atom.rate, direction)
+            return _either(base, atom.rate)
+    raise UnsupportedEventError(
+        f"pld_curve has no privacy loss for {atom!r};"
+        " describe it as ApproxDP(epsilon, delta), or add its law to"
+        " drdp/privacy/losses.py"
+    )
+
+
+def log_profile(atom: Event, direction: Direction) -> Callable[[float], float] | None:
+    """log delta(epsilon) of one release in closed form, where there is one.
+
+    For epsilon >= 0.  References: Balle and Wang, arXiv:1805.06530; Balle,
+    Barthe and Gaboardi, arXiv:1807.01647, Theorem 2.
+    """
+    match atom:
+        case Gaussian(noise_multiplier=z):
+            return lambda epsilon: gaussian_log_delta(epsilon, 1.0 / z)
+        case Laplace(noise_multiplier=z):
+            return lambda epsilon: _laplace_log_delta(epsilon, z)
+        case PoissonSampled(
+            rate=rate, event=Gaussian() | Laplace() as inner, adjacency=relation
+        ) if relation is not Adjacency.REPLACE_ONE:
+            base = log_profile(inner, Direction.REMOVE)
+            if base is None:
+                return None
+            if direction is Direction.REMOVE:
+                return lambda epsilon: _remove_profile(base, rate, epsilon)
+            return lambda epsilon: _add_profile(base, rate, epsilon)
+    return None
+
+
+def _remove_profile(
+    base: Callable[[float], float], rate: float, epsilon: float
+) -> float:
+    if epsilon > 36.0:
+        shifted = epsilon - math.log(rate)
+    else:
+        shifted = math.log1p(math.expm1(epsilon) / rate)
+    return math.log(rate) + base(shifted)
+
+
+def _add_profile(base: Callable[[float], float], rate: float, epsilon: float) -> float:
+    # 1 - (1 - q) e^eps, positive only inside the support of the loss
+    inside = rate - (1.0 - rate) * math.expm1(epsilon) if epsilon < 700.0 else -1.0
+    if inside <= 0.0:
+        return -math.inf
+    return math.log(inside) + base(math.log(rate) + epsilon - math.log(inside))
+
+
+def _laplace_log_delta(epsilon: float, scale: float) -> float:
+    gap = 0.5 * (1.0 / scale - epsilon)
+    return math.log(-math.expm1(-gap)) if gap > 0.0 else -math.inf
+
+
+def _unsampled(atom: Event) -> Law:
+    match atom:
+        case Gaussian(noise_multiplier=z):
+            mu = 1.0 / z
+            return Law(
+                (
+                    Piece(
+                        -_REACH,
+                        _REACH + mu,
+                        _panel(mu),
+                        lambda x: -0.5 * x * x - _LOG_SQRT_2PI,
+                        lambda x: mu * x - 0.5 * mu * mu,
+                        lambda loss: loss / mu + 0.5 * mu,
+                    ),
+                )
+            )
+        case Laplace(noise_multiplier=z):
+            most = 1.0 / z
+            return Law(
+                (
+                    Piece(
+                        -most,
+                        most,
+                        min(0.25, most / 8),
+                        lambda x: -0.5 * (x + most) - math.log(4.0),
+                        lambda x: x,
+                        lambda loss: loss,
+                    ),
+                ),
+                ((-most, -math.log(2.0)), (most, -most - math.log(2.0))),
+            )
+    raise AssertionError(atom)
+
+
+def _panel(mu: float) -> float:
+    return min(1 / 16, 1 / (4 * mu), 1 / (mu + 12))
+
+
+def _approx_dp(epsilon: float, delta: float) -> Law:
+    """The pair that dominates every (epsilon, delta)-DP mechanism.
+
+    Kairouz, Oh and Viswanath, arXiv:1311.0776: randomised response plus a
+    chance of delta that everything is revealed.
+    """
+    if delta == 1.0:
+        return Law(infinite=1.0)
+    rest = math.log1p(-delta)
+    low = rest - math.log1p(math.exp(epsilon)) if epsilon < 700 else rest - epsilon
+    high = rest - math.log1p(math.exp(-epsilon))
+    return Law(points=((-epsilon, high), (epsilon, low)), infinite=delta)
+
+
+def _amplified(loss: Array, rate: float) -> Array:
+    """log(1 - q + q e^L), for arrays, without overflow or cancellation."""
+    small = np.log1p(rate * np.expm1(np.minimum(loss, 30.0)))
+    large = loss + np.log(rate + (1.0 - rate) * np.exp(-np.maximum(loss, 0.0)))
+    return np.asarray(np.where(loss < 30.0, small, large))
+
+
+def _amplified_point(loss: float, rate: float) -> float:
+    return float(_amplified(np.array(loss), rate))
+
+
+def _thinned(loss: Array, rate: float) -> Array:
+    """The inverse of `_amplified`; -inf at and below log(1 - q)."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        small = np.log1p(np.maximum(np.expm1(np.minimum(loss, 30.0)) / rate, -1.0))
+        large = loss - np.log(rate)
+        large = large + np.log1p(-(1.0 - rate) * np.exp(-np.maximum(loss, 0.0)))
+        return np.asarray(np.where(loss < 30.0, small, large))
+
+
+def _after(loss: Along, rate: float) -> Along:
+    return lambda x: _amplified(loss(x), rate)
+
+
+def _before(position: Along, rate: float) -> Along:
+    return lambda loss: position(_thinned(loss, rate))
+
+
+def _mirrored(function: Along) -> Along:
+    return lambda x: -function(-x)
+
+
+def _mixed(piece: Piece, rate: float) -> Along:
+    return lambda x: piece.log_density(-x) + _amplified(piece.loss(-x), rate)
+
+
+def _sampled(base: Law, rate: float, direction: Direction) -> Law:
+    """The law after Poisson sampling (or its tight counterpart) at `rate`."""
+    if direction is Direction.REMOVE:
+        pieces = tuple(
+            Piece(
+                piece.start,
+                piece.stop,
+                piece.panel,
+                piece.log_density,
+                _after(piece.loss, rate),
+                _before(piece.position, rate),
+            )
+            for piece in base.pieces
+        )
+        points = tuple(
+            (_amplified_point(loss, rate), mass) for loss, mass in base.points
+        )
+        return Law(pieces, points)
+    pieces = tuple(
+        Piece(
+            -piece.stop,
+            -piece.start,
+            piece.panel,
+            _mixed(piece, rate),
+            _mirrored(_after(piece.loss, rate)),
+            _mirrored(_before(piece.position, rate)),
+        )
+        for piece in base.pieces
+    )
+    points = tuple(
+        (-_amplified_point(loss, rate), mass + _amplified_point(loss, rate))
+        for loss, mass in base.points
+    )
+    return Law(pieces, points)
+
+
+def _either(base: Law, rate: float) -> Law:
+    """One law above both directions of fixed-size sampling.
+
+    Its profile is that of "remove" for epsilon >= 0 and that of "add" below;
+    joint convexity makes it a bound, and being the profile of a pair it
+    composes.  The kink at 0 is a point mass.
+    """
+    remove = _sampled(base, rate, Direction.REMOVE)
+    add = _sampled(base, rate, Direction.ADD)
+    upper = tuple(_cut(piece, above=True) for piece in remove.pieces)
+    lower = tuple(_cut(piece, above=False) for piece in add.pieces)
+    points = tuple(p for p in remove.points if p[0] > 0.0)
+    points += tuple(p for p in add.points if p[0] < 0.0)
+    # Q's mass at 0 is what makes the total 1: P and Q swap roles at 0, so the
+    # masses above and below are mirror images and balance.
+    above = _q_mass(upper) + sum(math.exp(m) for e, m in points if e > 0.0)
+    below = _q_mass(lower) + sum(math.exp(m) for e, m in points if e < 0.0)
+    at_zero = max(0.0, 1.0 - above - below)
+    return Law(upper + lower, (*points, (0.0, math.log(max(at_zero, 1e-300)))))
+
+
+def _cut(piece: Piece, *, above: bool) -> Piece:
+    zero = float(piece.position(np.zeros(1))[0])
+    start = max(piece.start, zero) if above else piece.start
+    stop = piece.stop if above else min(piece.stop, zero)
+    return Piece(
+        start, stop, piece.panel, piece.log_density, piece.loss, piece.position
+    )
+
+
+def _q_mass(pieces: tuple[Piece, ...]) -> float:
+    total = 0.0
+    nodes, weights = np.polynomial.legendre.leggauss(8)
+    for piece in pieces:
+        count = max(1, math.ceil((piece.stop - piece.start) / piece.panel))
+        edges = np.linspace(piece.start, piece.stop, count + 1)
+        half = 0.5 * np.diff(edges)[:, None]
+        x = edges[:-1, None] + half * (1.0 + nodes)
+        total += float(np.sum(half * weights * np.exp(piece.log_density(x))))
+    return total
+
+
+def _replace_one(rate: float, mu: float) -> Piece:
+    """(1-q) N(0, 1) + q N(mu, 1) against (1-q) N(0, 1) + q N(-mu, 1)."""
+    half = 0.5 * mu * mu
+
+    def log_density(x: Array) -> Array:
+        return -0.5 * x * x - _LOG_SQRT_2PI + _amplified(-mu * x - half, rate)
+
+    def loss(x: Array) -> Array:
+        return _amplified(mu * x - half, rate) - _amplified(-mu * x - half, rate)
+
+    def position(loss: Array) -> Array:
+        # q c u^2 + (1-q)(1-a) u - a q c = 0 with u = e^(mu x), a = e^loss
+        size = np.abs(loss)
+        scale = 2.0 * rate * math.exp(-half)
+        mixed = -(1.0 - rate) * np.expm1(-size)
+        with np.errstate(divide="ignore", over="ignore"):
+            root = np.sqrt(mixed * mixed + scale * scale * np.exp(-size))
+        x: Array = (size + np.log((mixed + root) / scale)) / mu
+        return np.copysign(x, loss)
+
+    reach = _REACH + mu
+    return Piece(-reach, reach, _panel(mu), log_density, loss, position)

@@ -1,0 +1,231 @@
+"""The certified accountant: an interval that contains the true epsilon.
+
+Three paths, tried in this order, answer the same question; the answer says
+which one was taken.  Closed forms serve single releases and unsampled
+Gaussians.  The contour sum (`exact`) serves sampled Gaussians and mixtures of
+releases to about ten digits.  The grid (`grid`) serves everything that has a
+law of privacy loss, from above and from below.  Whatever a path leaves out
+falls on the safe side of the interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal
+
+from drdp import _check
+from drdp.errors import InvalidArgumentError
+from drdp.privacy._special import gaussian_log_delta
+from drdp.privacy.curves import Interval, PrivacyCurve
+from drdp.privacy.events import (
+    Event,
+    Gaussian,
+    NonPrivate,
+    atoms,
+)
+
+__all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
+
+Atoms = tuple[tuple[Event, int], ...]
+
+_ROUNDING = 1e-12  # relative, for closed forms
+
+
+def pld_curve(
+    event: Event,
+    *,
+    bound: Literal["upper", "lower"] = "upper",
+    tolerance: float = 1e-6,
+) -> PrivacyCurve:
+    """The certified privacy curve of any supported composition.
+
+    Args:
+        event: What was released.
+        bound: ``"upper"`` for a guarantee, ``"lower"`` for what no proof can
+            improve on.
+        tolerance: The width of the interval to aim for, in epsilon, relative
+            where epsilon is above 1.
+
+    Returns:
+        A curve whose every value is a bound on that side.
+
+    Guarantees:
+        The upper curve is never below the truth under the event's adjacency
+        and sampling; the lower one never above.
+
+    Raises:
+        UnsupportedEventError: For an event with no known dominating pair.
+
+    >>> from drdp.privacy.events import PoissonSampled
+    >>> run = PoissonSampled(0.05, Gaussian(0.748028)) * 20
+    >>> round(pld_curve(run).epsilon(1 / 149), 4)
+    1.3438
+    """
+    if bound not in ("upper", "lower"):
+        raise InvalidArgumentError(f"bound must be 'upper' or 'lower', got {bound!r}")
+    _prepare(event)
+
+    def side(found: Interval) -> float:
+        return found.upper if bound == "upper" else found.lower
+
+    return PrivacyCurve(
+        lambda epsilon: side(delta_interval(event, epsilon, tolerance=tolerance)),
+        bound,
+        lambda delta: side(epsilon_interval(event, delta, tolerance=tolerance)),
+    )
+
+
+def epsilon_interval(
+    event: Event, delta: float, *, tolerance: float = 1e-6
+) -> Interval:
+    """An interval that contains the true epsilon at `delta`.
+
+    Args:
+        event: What was released.
+        delta: Strictly between 0 and 1.
+        tolerance: The width to aim for; the answer says what was reached.
+
+    Returns:
+        (lower, upper, method).
+
+    >>> low, high, method = epsilon_interval(Gaussian(1.0) * 4, 1e-5)
+    >>> low <= 9.997256 <= high, method
+    (True, 'closed form')
+    """
+    delta = _check.probability(delta=delta)
+    return _solve(
+        _prepare(event), "epsilon", delta, _check.positive(tolerance=tolerance)
+    )
+
+
+def delta_interval(
+    event: Event, epsilon: float, *, tolerance: float = 1e-6
+) -> Interval:
+    """An interval that contains the true delta at `epsilon`.
+
+    Args:
+        event: What was released.
+        epsilon: At least 0.
+        tolerance: The width to aim for, as a width in epsilon.
+
+    Returns:
+        (lower, upper, method).
+    """
+    epsilon = _check.at_least_zero(epsilon=epsilon)
+    return _solve(
+        _prepare(event), "delta", epsilon, _check.positive(tolerance=tolerance)
+    )
+
+
+@lru_cache(maxsize=256)
+def _prepare(event: Event) -> Atoms:
+    """The atoms of an event, each checked to have a law."""
+    parts = tuple(atoms(event).items())
+    for atom, _ in parts:
+        if not isinstance(atom, NonPrivate | Gaussian):
+            _supported(atom)
+    return parts
+
+
+def _supported(atom: Event) -> None:
+    from drdp.privacy.losses import directions, law_of
+
+    for direction in directions(atom, lower=False):
+        law_of(atom, direction)
+
+
+@lru_cache(maxsize=1024)
+def _solve(
+    parts: Atoms, question: Literal["epsilon", "delta"], given: float, tolerance: float
+) -> Interval:
+    """Answer one question about one composition, by the best path there is."""
+    if not parts:
+        return Interval(0.0, 0.0, "nothing released")
+    if any(isinstance(atom, NonPrivate) for atom, _ in parts):
+        worst = math.inf if question == "epsilon" else 1.0
+        return Interval(worst, worst, "nothing protected")
+    profiles = _closed_forms(parts)
+    if profiles is not None:
+        return _closed(profiles, question, given)
+    from drdp.privacy.exact import exact_interval
+
+    exact = exact_interval(parts, question, given)
+    if exact is not None and _narrow(exact, question, tolerance):
+        return exact
+    from drdp.privacy.grid import grid_interval
+
+    grid = grid_interval(parts, question, given, tolerance)
+    if exact is None:
+        return grid
+    # Both contain the truth, so their intersection does.
+    return Interval(
+        max(exact.lower, grid.lower),
+        min(exact.upper, grid.upper),
+        f"{exact.method} and {grid.method}",
+    )
+
+
+def _narrow(found: Interval, question: str, tolerance: float) -> bool:
+    """Whether an answer is as precise as was asked for."""
+    width = found.upper - found.lower
+    if question == "delta":
+        return width <= tolerance * found.upper
+    return width <= tolerance * max(1.0, found.upper)
+
+
+def _closed_forms(parts: Atoms) -> list[Callable[[float], float]] | None:
+    """log delta(epsilon) of each direction, where closed forms exist."""
+    if all(isinstance(atom, Gaussian) for atom, _ in parts):
+        mu = math.sqrt(
+            math.fsum(
+                times / atom.noise_multiplier**2
+                for atom, times in parts
+                if isinstance(atom, Gaussian)
+            )
+        )
+        return [lambda epsilon: gaussian_log_delta(epsilon, mu)]
+    ((atom, times), *rest) = parts
+    if rest or times > 1:
+        return None
+    from drdp.privacy.losses import directions, log_profile
+
+    found = [log_profile(atom, way) for way in directions(atom, lower=False)]
+    kept = [profile for profile in found if profile is not None]
+    return kept if len(kept) == len(found) else None
+
+
+def _closed(
+    profiles: list[Callable[[float], float]], question: str, given: float
+) -> Interval:
+    def worst(epsilon: float) -> float:
+        return max(profile(epsilon) for profile in profiles)
+
+    if question == "delta":
+        value = math.exp(worst(given))
+        upper = min(1.0, value * (1.0 + _ROUNDING))
+        return Interval(value * (1.0 - _ROUNDING), upper, "closed form")
+    wanted = math.log(given)
+    upper = _root(worst, wanted - _ROUNDING, safe=True)
+    lower = _root(worst, wanted + _ROUNDING, safe=False)
+    return Interval(min(lower, upper), upper, "closed form")
+
+
+def _root(profile: Callable[[float], float], wanted: float, *, safe: bool) -> float:
+    if profile(0.0) <= wanted:
+        return 0.0
+    low, high = 0.0, 1.0
+    while profile(high) > wanted:
+        low, high = high, 2.0 * high
+        if high > 1e300:
+            return math.inf
+    while high - low > 1e-14 * high:
+        middle = 0.5 * (low + high)
+        if not low < middle < high:
+            break
+        if profile(middle) <= wanted:
+            high = middle
+        else:
+            low = middle
+    return high if safe else low

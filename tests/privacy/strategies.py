@@ -1,0 +1,62 @@
+"""Hypothesis strategies for events: any event, and its single relation."""
+
+from hypothesis import strategies as st
+
+from drdp.privacy.events import (
+    Adjacency,
+    ApproxDP,
+    Composed,
+    Event,
+    FixedSizeSampled,
+    Gaussian,
+    Laplace,
+    NonPrivate,
+    PoissonSampled,
+    Repeated,
+)
+
+noise = st.floats(min_value=1e-3, max_value=1e3)
+rates = st.floats(min_value=0.0, max_value=1.0)
+counts = st.integers(min_value=0, max_value=1000)
+
+
+def releases() -> st.SearchStrategy[Event]:
+    """Events without parts."""
+    return st.one_of(
+        st.builds(Gaussian, noise),
+        st.builds(Laplace, noise),
+        st.builds(ApproxDP, st.floats(0.0, 50.0), rates),
+        st.just(NonPrivate()),
+        st.just(Gaussian(0.0)),
+        st.just(Composed()),
+    )
+
+
+def _fixed_size(inner: st.SearchStrategy[Event]) -> st.SearchStrategy[Event]:
+    sizes = st.tuples(st.integers(0, 50), st.integers(1, 100))
+    return st.builds(
+        lambda pair, event: FixedSizeSampled(min(pair), max(pair), event), sizes, inner
+    )
+
+
+def events_under(relation: Adjacency, leaves: int = 6) -> st.SearchStrategy[Event]:
+    """Events all of whose parts are stated under one relation."""
+
+    def grow(inner: st.SearchStrategy[Event]) -> st.SearchStrategy[Event]:
+        kinds = [
+            st.builds(Repeated, inner, counts),
+            st.lists(inner, max_size=4).map(tuple).map(Composed),
+            st.builds(PoissonSampled, rates, inner, st.just(relation)),
+        ]
+        if relation is Adjacency.REPLACE_ONE:
+            kinds.append(_fixed_size(inner))
+        return st.one_of(kinds)
+
+    return st.recursive(releases(), grow, max_leaves=leaves)
+
+
+def events(leaves: int = 6) -> st.SearchStrategy[Event]:
+    """Any event that `atoms` accepts."""
+    return st.sampled_from(Adjacency).flatmap(
+        lambda relation: events_under(relation, leaves)
+    )
