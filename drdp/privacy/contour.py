@@ -108,8 +108,7 @@ def answer(
     ask_epsilon: bool,
     given: float,
     start: float,
-    effort: float,
-    accept: float,
+    aim: float,
     cap: float,
 ) -> tuple[float, float, float, float, float, float, int]:
     """delta at a given epsilon, or epsilon at a given log delta.
@@ -120,8 +119,7 @@ def answer(
         ask_epsilon: Whether `given` is log delta, or epsilon.
         given: The one of the two that is known.
         start: A guess of |order - 1| (remove) or |order| (add).
-        effort: e^-effort is the relative error to aim for.
-        accept: The relative error to accept from what is cut off.
+        aim: The relative error of delta to aim for.
         cap: The most work to spend, in passes of the inner loop.
 
     Returns:
@@ -147,6 +145,10 @@ def answer(
     for _ in range(12):
         moment, _, bend = cumulants(terms, order, coarse)
         steep = steepness(order, bend)
+        # The sum is near 1 / (c (c-1) sqrt(2 pi steep)).
+        scale = math.fabs(order * (order - 1.0)) * math.sqrt(6.3 * steep)
+        effort = max(8.0, 2.0 - math.log(aim)) + max(0.0, math.log(scale))
+        goal = 0.25 * aim / scale
         span, rate_above, lift_above, rate_below, lift_below = period(
             terms, order, moment, steep, e, remove, effort
         )
@@ -156,8 +158,6 @@ def answer(
         nodes = layout(terms, order, y_plan, effort, steps, offsets)
         if float(nodes) * most > cap - work:
             return 0.0, 0.0, 1.0, 0.0, start, work, _TOO_MUCH_WORK
-        # The sum is near 1 / (c (c-1) sqrt(2 pi steep)).
-        goal = accept / math.fabs(order * (order - 1.0)) / math.sqrt(6.0 * steep)
         moment, filled, rest, spent, terms_k = line(
             terms, order, h, most, steps, offsets, goal, effort
         )
@@ -167,7 +167,7 @@ def answer(
             if 5.0 * nodes * most < cap - work:
                 y_plan *= 2.0
                 continue
-            if rest * accept > 0.05 * goal:
+            if rest * scale > 0.02:
                 return 0.0, 0.0, 1.0, 0.0, start, work, _NO_CERTIFICATE
             filled = -filled
         here, log_delta, slope, total, mass = solve(

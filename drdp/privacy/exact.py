@@ -7,7 +7,6 @@ does not already show that "remove" is the worse one.
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Literal, NamedTuple, final
 
 from drdp.privacy._special import log_normal_cdf
@@ -21,16 +20,16 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.kernel import gear
 
-__all__ = ["exact_interval"]
+__all__ = ["exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
 _CONTOUR = "drdp.privacy.contour"
 _SADDLE = "drdp.privacy.saddle"
-_EFFORT = 30.0
-_ACCEPT = 1e-9  # relative tail error in delta to stop at
-_PLAIN_CAP = 4e5  # passes of the inner loop in plain Python
+_FINEST = 1e-12  # relative error of delta
+_CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
+_AT_ZERO = 5  # the kernel's status where epsilon is about 0
 _CUT_EFFORT = 34.0
 
 
@@ -61,7 +60,10 @@ class _Point(NamedTuple):
 
 
 def exact_interval(
-    parts: tuple[tuple[Event, int], ...], question: Question, given: float
+    parts: tuple[tuple[Event, int], ...],
+    question: Question,
+    given: float,
+    tolerance: float,
 ) -> Interval | None:
     """The certified interval from the contour sum, or None where it fails.
 
@@ -69,11 +71,32 @@ def exact_interval(
         parts: Atoms and their counts.
         question: What is asked; the other of the two is `given`.
         given: delta for ``"epsilon"``, epsilon for ``"delta"``.
+        tolerance: Width to aim for, in epsilon, relative where that is above 1.
     """
     terms = _terms(parts)
     if terms is None:
         return None
-    remove = _direction(terms, question, given, remove=True)
+    found = None
+    for aim in (0.3 * min(1e-3, tolerance), _FINEST):
+        found = _both(terms, question, given, max(aim, _FINEST))
+        if found is None or is_narrow(found, question, tolerance):
+            break
+    return found
+
+
+def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
+    """Whether an answer is as precise as was asked for."""
+    width = found.upper - found.lower
+    if question == "delta":
+        return width <= tolerance * found.upper
+    return width <= tolerance * max(1.0, found.upper)
+
+
+def _both(
+    terms: _Terms, question: Question, given: float, aim: float
+) -> Interval | None:
+    """The worse of both directions."""
+    remove = _direction(terms, question, given, aim, remove=True)
     if remove is None:
         return None
     low, high = _bounds(remove, question)
@@ -84,7 +107,7 @@ def exact_interval(
             return Interval(low, high, "contour")
     elif low > 0.0 and _add_is_below(terms, given, math.log(low)):
         return Interval(low, high, "contour")
-    add = _direction(terms, question, given, remove=False)
+    add = _direction(terms, question, given, aim, remove=False)
     if add is None:
         return None
     add_low, add_high = _bounds(add, question)
@@ -126,40 +149,75 @@ def _bounds(point: _Point, question: Question) -> tuple[float, float]:
 
 
 def _direction(
-    terms: _Terms, question: Question, given: float, *, remove: bool
+    terms: _Terms, question: Question, given: float, aim: float, *, remove: bool
 ) -> _Point | None:
+    """One direction's answer: cheap tries first, then expensive ones.
+
+    A far mode of the tilted law can make the sum long for nothing; it is cut
+    off where that costs a known and negligible part of delta.
+    """
     asked = math.log(given) if question == "epsilon" else given
-    cuts = [math.inf] * len(terms.kinds)
     start = _guess(terms, question, given, remove)
-    found = _run(terms, cuts, question == "epsilon", asked, start, remove)
-    if isinstance(found, _Point):
-        return found
-    if found == 5:
-        at_zero = _run(terms, cuts, False, 0.0, start, remove)
-        if isinstance(at_zero, _Point) and (
-            at_zero.log_delta + math.log1p(at_zero.error) <= asked
-        ):
-            return _Point(0.0, asked, 0.0, -1.0)
-        return None
-    if not remove:
-        return None
-    # A far mode holds the tilt: leave it out, at a cost that is bounded.
-    log_delta = asked
-    if question == "delta":
-        module = gear(_SADDLE, 1e4)
-        arrays = terms.arrays(cuts, module.__name__ != _SADDLE)
-        order, moment, _ = module.saddle_for_epsilon(arrays, asked, True, start, 14.0)
-        log_delta = min(0.0, module.chernoff(moment, order, asked, True)) - 12.0
-    for _ in range(3):
-        cuts, log_cost = _cut(terms, log_delta)
-        found = _run(terms, cuts, question == "epsilon", asked, start, remove)
-        if not isinstance(found, _Point):
+    whole = [math.inf] * len(terms.kinds)
+    ask = _Ask(terms, question == "epsilon", asked, start, aim, remove)
+    log_delta = asked if question == "epsilon" else None
+    for cap in (_CHEAP_CAP, _CAP):
+        found = ask.run(whole, cap)
+        if isinstance(found, _Point):
+            return found
+        if found == _AT_ZERO:
+            at_zero = ask._replace(ask_epsilon=False, asked=0.0).run(whole, _CAP)
+            if isinstance(at_zero, _Point) and (
+                at_zero.log_delta + math.log1p(at_zero.error) <= asked
+            ):
+                return _Point(0.0, asked, 0.0, -1.0)
             return None
-        cost = math.exp(min(0.0, log_cost - found.log_delta))
-        if cost < 1e-10:
-            return found._replace(error=found.error + cost)
-        log_delta = found.log_delta
+        for _ in range(3 if remove else 0):
+            if log_delta is None:
+                log_delta = ask.least_log_delta()
+            cuts, log_cost = _cut(terms, log_delta)
+            found = ask.run(cuts, cap)
+            if not isinstance(found, _Point):
+                break
+            cost = math.exp(min(0.0, log_cost - found.log_delta))
+            if cost < 1e-10:
+                return found._replace(error=found.error + cost)
+            log_delta = found.log_delta
     return None
+
+
+@final
+class _Ask(NamedTuple):
+    """One question to the kernels."""
+
+    terms: _Terms
+    ask_epsilon: bool
+    asked: float
+    start: float
+    aim: float
+    remove: bool
+
+    def run(self, cuts: list[float], cap: float) -> _Point | int:
+        """The kernel's answer, or its status where it has none."""
+        module = gear(_CONTOUR, 2e4 if cap <= _CHEAP_CAP else math.inf)
+        arrays = self.terms.arrays(cuts, module.__name__ != _CONTOUR)
+        epsilon, log_delta, error, slope, _, work, status = module.answer(
+            arrays, self.remove, self.ask_epsilon, self.asked, self.start, self.aim, cap
+        )
+        gear(_CONTOUR, work)
+        if status == 0:
+            return _Point(epsilon, log_delta, error, slope)
+        return int(status)
+
+    def least_log_delta(self) -> float:
+        """A log delta that the answer will hardly be below."""
+        module = gear(_SADDLE, 1e4)
+        whole = [math.inf] * len(self.terms.kinds)
+        arrays = self.terms.arrays(whole, module.__name__ != _SADDLE)
+        order, moment, _ = module.saddle_for_epsilon(
+            arrays, self.asked, True, self.start, 14.0
+        )
+        return float(min(0.0, module.chernoff(moment, order, self.asked, True)) - 12.0)
 
 
 def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
@@ -205,32 +263,6 @@ def _guess(terms: _Terms, question: Question, given: float, remove: bool) -> flo
         epsilon = given
     order = 0.5 + epsilon / square
     return min(max(order - 1.0 if remove else order, 0.05), 1e5)
-
-
-def _run(
-    terms: _Terms,
-    cuts: list[float],
-    ask_epsilon: bool,
-    asked: float,
-    start: float,
-    remove: bool,
-) -> _Point | int:
-    """The kernel's answer, or its status where it has none."""
-    module: ModuleType = gear(_CONTOUR, 2e4)
-    plain = module.__name__ == _CONTOUR
-    for cap in (_PLAIN_CAP, _CAP) if plain else (_CAP,):
-        if cap == _CAP and plain:
-            module = gear(_CONTOUR, math.inf)
-        arrays = terms.arrays(cuts, module.__name__ != _CONTOUR)
-        epsilon, log_delta, error, slope, _, work, status = module.answer(
-            arrays, remove, ask_epsilon, asked, start, _EFFORT, _ACCEPT, cap
-        )
-        gear(_CONTOUR, work)
-        if status == 0:
-            return _Point(epsilon, log_delta, error, slope)
-        if status not in (2, 3):
-            break
-    return int(status)
 
 
 def _add_is_below(terms: _Terms, epsilon: float, log_delta: float) -> bool:

@@ -36,6 +36,7 @@ def grid_interval(
     question: Question,
     given: float,
     tolerance: float,
+    wanted: Literal["upper", "lower", "both"] = "both",
 ) -> Interval:
     """The certified interval for one question, from the grid.
 
@@ -44,10 +45,12 @@ def grid_interval(
         question: What is asked; the other of the two is `given`.
         given: delta for ``"epsilon"``, epsilon for ``"delta"``.
         tolerance: Width to aim for, in epsilon.
+        wanted: Which ends are needed; an end that is not is left trivial.
     """
-    upper, lower, finest = 0.0, 0.0, math.inf
-    uppers = _ways(parts, lower=False)
-    lowers = _ways(parts, lower=True)
+    worst = math.inf if question == "epsilon" else 1.0
+    upper, lower, finest = 0.0 if wanted != "lower" else worst, 0.0, math.inf
+    uppers = _ways(parts, lower=False) if wanted != "lower" else ()
+    lowers = _ways(parts, lower=True) if wanted != "upper" else ()
     for way in dict.fromkeys((*uppers, *lowers)):
         sides: list[Side] = []
         if way in uppers:

@@ -20,15 +20,20 @@ from drdp.errors import InvalidArgumentError
 from drdp.privacy._special import gaussian_log_delta
 from drdp.privacy.curves import Interval, PrivacyCurve
 from drdp.privacy.events import (
+    ApproxDP,
     Event,
     Gaussian,
+    Laplace,
     NonPrivate,
+    PoissonSampled,
     atoms,
 )
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
 Atoms = tuple[tuple[Event, int], ...]
+Question = Literal["epsilon", "delta"]
+Wanted = Literal["upper", "lower", "both"]
 
 _ROUNDING = 1e-12  # relative, for closed forms
 
@@ -65,15 +70,17 @@ def pld_curve(
     """
     if bound not in ("upper", "lower"):
         raise InvalidArgumentError(f"bound must be 'upper' or 'lower', got {bound!r}")
+    tolerance = _check.positive(tolerance=tolerance)
     _prepare(event)
 
-    def side(found: Interval) -> float:
+    def side(question: Question, given: float) -> float:
+        found = _solve(_prepare(event), question, given, tolerance, bound)
         return found.upper if bound == "upper" else found.lower
 
     return PrivacyCurve(
-        lambda epsilon: side(delta_interval(event, epsilon, tolerance=tolerance)),
+        lambda epsilon: side("delta", epsilon),
         bound,
-        lambda delta: side(epsilon_interval(event, delta, tolerance=tolerance)),
+        lambda delta: side("epsilon", delta),
     )
 
 
@@ -95,9 +102,8 @@ def epsilon_interval(
     (True, 'closed form')
     """
     delta = _check.probability(delta=delta)
-    return _solve(
-        _prepare(event), "epsilon", delta, _check.positive(tolerance=tolerance)
-    )
+    tolerance = _check.positive(tolerance=tolerance)
+    return _solve(_prepare(event), "epsilon", delta, tolerance, "both")
 
 
 def delta_interval(
@@ -114,9 +120,8 @@ def delta_interval(
         (lower, upper, method).
     """
     epsilon = _check.at_least_zero(epsilon=epsilon)
-    return _solve(
-        _prepare(event), "delta", epsilon, _check.positive(tolerance=tolerance)
-    )
+    tolerance = _check.positive(tolerance=tolerance)
+    return _solve(_prepare(event), "delta", epsilon, tolerance, "both")
 
 
 @lru_cache(maxsize=256)
@@ -124,21 +129,22 @@ def _prepare(event: Event) -> Atoms:
     """The atoms of an event, each checked to have a law."""
     parts = tuple(atoms(event).items())
     for atom, _ in parts:
-        if not isinstance(atom, NonPrivate | Gaussian):
-            _supported(atom)
+        match atom:
+            case NonPrivate() | Gaussian() | Laplace() | ApproxDP():
+                pass
+            case PoissonSampled(event=Gaussian()):
+                pass
+            case _:
+                from drdp.privacy.losses import directions, law_of
+
+                for direction in directions(atom, lower=False):
+                    law_of(atom, direction)
     return parts
-
-
-def _supported(atom: Event) -> None:
-    from drdp.privacy.losses import directions, law_of
-
-    for direction in directions(atom, lower=False):
-        law_of(atom, direction)
 
 
 @lru_cache(maxsize=1024)
 def _solve(
-    parts: Atoms, question: Literal["epsilon", "delta"], given: float, tolerance: float
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
     """Answer one question about one composition, by the best path there is."""
     if not parts:
@@ -149,14 +155,14 @@ def _solve(
     profiles = _closed_forms(parts)
     if profiles is not None:
         return _closed(profiles, question, given)
-    from drdp.privacy.exact import exact_interval
+    from drdp.privacy.exact import exact_interval, is_narrow
 
-    exact = exact_interval(parts, question, given)
-    if exact is not None and _narrow(exact, question, tolerance):
+    exact = exact_interval(parts, question, given, tolerance)
+    if exact is not None and is_narrow(exact, question, tolerance):
         return exact
     from drdp.privacy.grid import grid_interval
 
-    grid = grid_interval(parts, question, given, tolerance)
+    grid = grid_interval(parts, question, given, tolerance, side)
     if exact is None:
         return grid
     # Both contain the truth, so their intersection does.
@@ -165,14 +171,6 @@ def _solve(
         min(exact.upper, grid.upper),
         f"{exact.method} and {grid.method}",
     )
-
-
-def _narrow(found: Interval, question: str, tolerance: float) -> bool:
-    """Whether an answer is as precise as was asked for."""
-    width = found.upper - found.lower
-    if question == "delta":
-        return width <= tolerance * found.upper
-    return width <= tolerance * max(1.0, found.upper)
 
 
 def _closed_forms(parts: Atoms) -> list[Callable[[float], float]] | None:
