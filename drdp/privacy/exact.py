@@ -7,6 +7,7 @@ does not already show that "remove" is the worse one.
 from __future__ import annotations
 
 import math
+from types import ModuleType
 from typing import Literal, NamedTuple, final
 
 from drdp.privacy._special import log_normal_cdf
@@ -29,7 +30,7 @@ _SADDLE = "drdp.privacy.saddle"
 _FINEST = 1e-12  # relative error of delta
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
-_AT_ZERO = 5  # the kernel's status where epsilon is about 0
+_NO_CONVERGENCE, _AT_ZERO = 4, 5  # statuses of the kernel
 _CUT_EFFORT = 34.0
 
 
@@ -42,9 +43,9 @@ class _Terms(NamedTuple):
     sigmas: list[float]
     counts: list[float]
 
-    def arrays(self, cuts: list[float], compiled: bool) -> tuple[object, ...]:
+    def arrays(self, cuts: list[float], module: ModuleType) -> tuple[object, ...]:
         columns = (*self, cuts)
-        if not compiled:
+        if module.__name__ in (_CONTOUR, _SADDLE):
             return columns
         import numpy as np
 
@@ -151,38 +152,93 @@ def _bounds(point: _Point, question: Question) -> tuple[float, float]:
 def _direction(
     terms: _Terms, question: Question, given: float, aim: float, *, remove: bool
 ) -> _Point | None:
-    """One direction's answer: cheap tries first, then expensive ones.
-
-    A far mode of the tilted law can make the sum long for nothing; it is cut
-    off where that costs a known and negligible part of delta.
-    """
+    """One direction's answer: cheap tries first, then expensive ones."""
     asked = math.log(given) if question == "epsilon" else given
     start = _guess(terms, question, given, remove)
-    whole = [math.inf] * len(terms.kinds)
     ask = _Ask(terms, question == "epsilon", asked, start, aim, remove)
-    log_delta = asked if question == "epsilon" else None
+    if question == "epsilon":
+        ask = ask._replace(hint=asked)
+    best: _Point | None = None
     for cap in (_CHEAP_CAP, _CAP):
-        found = ask.run(whole, cap)
+        found = _try(ask, cap)
         if isinstance(found, _Point):
             return found
+        if question == "delta":
+            continue
+        ask_delta = ask._replace(ask_epsilon=False, asked=0.0, hint=asked)
         if found == _AT_ZERO:
-            at_zero = ask._replace(ask_epsilon=False, asked=0.0).run(whole, _CAP)
+            at_zero = _try(ask_delta, cap)
             if isinstance(at_zero, _Point) and (
                 at_zero.log_delta + math.log1p(at_zero.error) <= asked
             ):
                 return _Point(0.0, asked, 0.0, -1.0)
-            return None
-        for _ in range(3 if remove else 0):
-            if log_delta is None:
-                log_delta = ask.least_log_delta()
-            cuts, log_cost = _cut(terms, log_delta)
-            found = ask.run(cuts, cap)
-            if not isinstance(found, _Point):
-                break
-            cost = math.exp(min(0.0, log_cost - found.log_delta))
-            if cost < 1e-10:
-                return found._replace(error=found.error + cost)
-            log_delta = found.log_delta
+        point = _search(ask_delta, asked, cap)
+        if point is not None and (best is None or point.error < best.error):
+            best = point
+        if best is not None and best.error <= 10.0 * aim:
+            break
+    return best
+
+
+def _try(ask: _Ask, cap: float) -> _Point | int:
+    """The answer within a budget of work, or the kernel's status.
+
+    A far mode of the tilted law can make the sum long for nothing; it is cut
+    off where that costs a known and negligible part of delta.
+    """
+    found = ask.run([math.inf] * len(ask.terms.kinds), cap)
+    if isinstance(found, _Point) or not ask.remove:
+        return found
+    log_delta = ask.least_log_delta() if ask.hint is None else ask.hint
+    for _ in range(3):
+        cuts, log_cost = _cut(ask.terms, log_delta)
+        found = ask.run(cuts, cap)
+        if not isinstance(found, _Point):
+            break
+        cost = math.exp(min(0.0, log_cost - found.log_delta))
+        if cost < 1e-10:
+            return found._replace(error=found.error + cost)
+        log_delta = found.log_delta
+        found = _NO_CONVERGENCE
+    return found
+
+
+def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
+    """epsilon at a given delta by bracketed Newton steps on delta itself.
+
+    For compositions whose loss is a bulk and a few rare jumps: there the
+    saddle point says little about delta, but delta can still be summed.
+    """
+    low, high = 0.0, math.inf
+    coarse = max(ask.aim, 1e-4)
+    square = _square(ask.terms)
+    epsilon = math.sqrt(-2.0 * square * wanted) + 0.5 * square
+    found: _Point | int = _NO_CONVERGENCE
+    for share in (1.0, 0.6, 1.5, 0.3):
+        found = _try(ask._replace(asked=share * epsilon, aim=coarse), cap)
+        if isinstance(found, _Point):
+            break
+    if not isinstance(found, _Point):
+        return None
+    point = found
+    for _ in range(60):
+        gap = point.log_delta - wanted
+        if gap > 0.0:
+            low = point.epsilon
+        else:
+            high = point.epsilon
+        aim = ask.aim if abs(gap) < 1e-5 else coarse
+        epsilon = point.epsilon - gap / point.slope
+        if not low < epsilon < high:
+            epsilon = 0.5 * (low + high) if high < math.inf else 2.0 * low + 1e-3
+        found = _try(ask._replace(asked=epsilon, aim=aim), cap)
+        if isinstance(found, _Point):
+            point = found
+        gap = abs(point.log_delta - wanted)
+        met = aim == ask.aim and gap < max(1e-11, 0.1 * aim)
+        if met or not isinstance(found, _Point):
+            error = point.error + math.expm1(min(gap, 1.0))
+            return point._replace(error=error) if error < 0.3 else None
     return None
 
 
@@ -196,11 +252,12 @@ class _Ask(NamedTuple):
     start: float
     aim: float
     remove: bool
+    hint: float | None = None  # roughly log delta, where it is known
 
     def run(self, cuts: list[float], cap: float) -> _Point | int:
         """The kernel's answer, or its status where it has none."""
         module = gear(_CONTOUR, 2e4 if cap <= _CHEAP_CAP else math.inf)
-        arrays = self.terms.arrays(cuts, module.__name__ != _CONTOUR)
+        arrays = self.terms.arrays(cuts, module)
         epsilon, log_delta, error, slope, _, work, status = module.answer(
             arrays, self.remove, self.ask_epsilon, self.asked, self.start, self.aim, cap
         )
@@ -213,7 +270,7 @@ class _Ask(NamedTuple):
         """A log delta that the answer will hardly be below."""
         module = gear(_SADDLE, 1e4)
         whole = [math.inf] * len(self.terms.kinds)
-        arrays = self.terms.arrays(whole, module.__name__ != _SADDLE)
+        arrays = self.terms.arrays(whole, module)
         order, moment, _ = module.saddle_for_epsilon(
             arrays, self.asked, True, self.start, 14.0
         )
@@ -243,20 +300,23 @@ def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
     return cuts, limit + math.log(2.0)
 
 
-def _guess(terms: _Terms, question: Question, given: float, remove: bool) -> float:
-    """A starting |order - 1| or |order|, from a Gaussian of like divergence."""
+def _square(terms: _Terms) -> float:
+    """mu^2 of the Gaussian with the same divergence of order 2."""
     square = 0.0
     for kind, rate, sigma, count in zip(*terms, strict=True):
         ratio = 1.0 / (sigma * sigma)
-        if kind == 0.0:
-            square += count * (
-                math.log1p(rate * rate * math.expm1(ratio))
-                if ratio < 700.0
-                else ratio + 2.0 * math.log(rate)
-            )
-        else:
+        if kind != 0.0:
             square += count * ratio
-    square = max(square, 1e-12)
+        elif ratio < 600.0:
+            square += count * math.log1p(rate * rate * math.expm1(ratio))
+        else:
+            square += count * max(ratio + 2.0 * math.log(rate), 1e-12)
+    return max(square, 1e-12)
+
+
+def _guess(terms: _Terms, question: Question, given: float, remove: bool) -> float:
+    """A starting |order - 1| or |order|, from a Gaussian of like divergence."""
+    square = _square(terms)
     if question == "epsilon":
         epsilon = math.sqrt(2.0 * square * -math.log(given)) + 0.5 * square
     else:
@@ -275,7 +335,7 @@ def _add_is_below(terms: _Terms, epsilon: float, log_delta: float) -> bool:
         return True
     module = gear(_SADDLE, 5e3)
     cuts = [math.inf] * len(terms.kinds)
-    arrays = terms.arrays(cuts, module.__name__ != _SADDLE)
+    arrays = terms.arrays(cuts, module)
     start = _guess(terms, "delta", epsilon, False)
     order, moment, _ = module.saddle_for_epsilon(arrays, -epsilon, False, start, 20.0)
     bound = module.chernoff(moment, order, -epsilon, False)

@@ -3,18 +3,22 @@
 Modules of kernels are written in the subset that both Python and numba run:
 `math`, floats, integers, indexed buffers from `zeros`, loops.  Imported
 normally they are plain Python, which answers a single question before numba
-would even be imported.  `compiled` loads the same source once more with every
-`@kernel` function compiled and cached on disk.
+would even be imported.  `compiled` puts the same sources into one file, named
+by their hash, in the user's cache directory and compiles every `@kernel`
+function in it; machine code can therefore never be older than its source.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
-import importlib.util
+import math
+import os
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -25,15 +29,16 @@ Buffer = Any
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_gear: Callable[[Any], Any] | None = None
+_SOURCES = ("moments", "saddle", "tail", "line", "contour")
+_ENOUGH = 4e6
+_work = [0.0]
+_lock = threading.Lock()
+_compiled: list[ModuleType] = []
 
 
 def kernel(function: _F) -> _F:
     """Mark a function that both gears can run."""
-    if _gear is None:
-        function.is_kernel = True  # type: ignore[attr-defined]
-        return function
-    return _gear(function)  # type: ignore[no-any-return]
+    return function
 
 
 def zeros(size: int) -> Any:
@@ -41,78 +46,94 @@ def zeros(size: int) -> Any:
     return [0.0] * size
 
 
-_ENOUGH = 3e6
-_work = [0.0]
-
-
 def gear(name: str, work: float) -> ModuleType:
     """The kernel module `name`, plain or compiled, whichever is done sooner.
 
     `work` is the number of loop passes that the call will make.  Plain Python
-    runs until about a second's worth has been asked for in all; from then on,
-    and wherever numba is imported already, the compiled gear is worth its
+    runs until most of a second's worth has been asked for in all; from then
+    on, and wherever numba is imported already, the compiled gear is worth its
     start-up time.
     """
     _work[0] += work
     if _work[0] > _ENOUGH or "numba" in sys.modules:
-        return compiled(name)
+        return compiled()
     return importlib.import_module(name)
 
 
-@cache
-def compiled(name: str) -> ModuleType:
-    """The kernel module `name` with its functions compiled by numba.
+def compiled() -> ModuleType:
+    """All kernels in one module, compiled by numba when first called.
 
-    The machine code is cached next to the source, or in the user's cache
-    directory where the installation is read-only, or nowhere where neither can
-    be written.
+    The machine code is cached in ``$XDG_CACHE_HOME/drdp`` (by default
+    ``~/.cache/drdp``); where that cannot be written it is not kept.
     """
+    with _lock:
+        if not _compiled:
+            _compiled.append(_load())
+        return _compiled[0]
+
+
+def _load() -> ModuleType:
     import numba
     import numpy as np
+
+    source = _amalgamated()
+    path = _written(source)
+
+    def jit(function: Any) -> Any:
+        if path is not None:
+            try:
+                return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+            except RuntimeError:  # numba finds no place to keep its cache
+                pass
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
     def array_zeros(size: Any) -> Any:
         return np.zeros(size)
 
-    def jit(function: Any) -> Any:
-        try:
-            return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        except RuntimeError:  # no place to keep the cache
-            return numba.njit(nogil=True, error_model="numpy")(function)
-
-    with _loading:
-        return _load(name, jit, numba.njit(array_zeros))
-
-
-_loading = threading.RLock()
-
-
-def _load(name: str, jit: Callable[[Any], Any], buffer: Any) -> ModuleType:
-    """Execute a kernel module's source with `kernel` and `zeros` swapped.
-
-    The kernel modules that it imports are compiled first and stand in for
-    their plain selves while it loads.
-    """
-    global _gear, zeros
-    plain = importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(f"{name}__compiled", plain.__file__)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"no source for the kernel module {name}")
-    needed = {
-        value.__module__
-        for value in vars(plain).values()
-        if getattr(value, "__module__", name) != name
-        and getattr(value, "is_kernel", False)
-    }
-    inner = {other: compiled(other) for other in needed}
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    own = {other: sys.modules[other] for other in needed}
-    keep = zeros
-    _gear, zeros = jit, buffer
-    sys.modules.update(inner)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.modules.update(own)
-        _gear, zeros = None, keep
+    module = ModuleType("drdp.privacy.compiled_kernels")
+    module.__file__ = str(path)
+    module.__dict__.update(
+        math=math, kernel=jit, zeros=numba.njit(array_zeros), Buffer=Any
+    )
+    sys.modules[module.__name__] = module
+    exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - our own source
     return module
+
+
+def _amalgamated() -> str:
+    """The sources of all kernel modules as one, without their imports."""
+    folder = Path(__file__).parent
+    body: list[ast.stmt] = []
+    names: set[str] = set()
+    for name in _SOURCES:
+        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
+                continue
+            if isinstance(node, ast.FunctionDef):
+                if node.name in names:
+                    raise NameError(f"two kernels are called {node.name}")
+                names.add(node.name)
+                # annotations mean nothing to the compiler
+                node.returns = None
+                for argument in node.args.args:
+                    argument.annotation = None
+            body.append(node)
+    return ast.unparse(ast.Module(body=body, type_ignores=[])) + "\n"
+
+
+def _written(source: str) -> Path | None:
+    """The file that holds the source, or None where none can be kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
+    path = Path(home) / "drdp" / f"kernels_{digest}.py"
+    try:
+        if path.is_file() and path.read_text(encoding="utf-8") == source:
+            return path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        scratch.write_text(source, encoding="utf-8")
+        scratch.replace(path)
+    except OSError:
+        return None
+    return path

@@ -114,7 +114,7 @@ def tail_bound(
     scale = (1.0 / y + h / (y * y)) / math.pi
     least = 1e300
     work = 0.0
-    for mode in (0.0, 0.2, 0.5, 1.0, 1.7, 2.4):
+    for mode in (-2.6, 0.5, -0.5, 1.2, -0.1, 2.2, -0.02):
         total = 0.0
         for i in range(len(kinds)):
             start = int(offsets[i])

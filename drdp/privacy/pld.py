@@ -36,6 +36,7 @@ Question = Literal["epsilon", "delta"]
 Wanted = Literal["upper", "lower", "both"]
 
 _ROUNDING = 1e-12  # relative, for closed forms
+_GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
 def pld_curve(
@@ -158,7 +159,7 @@ def _solve(
     from drdp.privacy.exact import exact_interval, is_narrow
 
     exact = exact_interval(parts, question, given, tolerance)
-    if exact is not None and is_narrow(exact, question, tolerance):
+    if exact is not None and is_narrow(exact, question, max(tolerance, _GOOD)):
         return exact
     from drdp.privacy.grid import grid_interval
 

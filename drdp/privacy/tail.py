@@ -46,12 +46,14 @@ def tail_exponent(
         taus: Their tilted probabilities.
         losses: Their losses.
         y: Height from which on the bound holds.
-        mode: eta / s^2 where positive; 0 for the curve that solves Stein's
-            equation, which is optimal to second order in y.
+        mode: eta / s^2 where positive.  Where negative, the curve that solves
+            Stein's equation, which is optimal to second order in y, with eta
+            / s^2 held below -mode: rare large losses would ask for more than
+            the nodes on the way to them can pay.
     """
     square = s * s
     mean = 0.0
-    if mode == 0.0:
+    if mode < 0.0:
         for j in range(start, stop):
             mean += taus[j] * losses[j]
     excess = 0.0
@@ -78,8 +80,8 @@ def tail_exponent(
             behind += part
             turn = eta / square
             slant = y * (mean - losses[j]) - turn * (order * p - x)
-            if turn > 2.6 or turn < 0.0:
-                turn = min(max(turn, 0.0), 2.6)
+            if turn > -mode or turn < 0.0:
+                turn = min(max(turn, 0.0), -mode)
                 slant = 0.0
         half = math.sin(0.5 * turn)
         spread = 4.0 * p * (1.0 - p) * half * half

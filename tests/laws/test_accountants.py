@@ -1,5 +1,6 @@
 """Laws of privacy that every accountant obeys, whatever its method."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,9 +81,7 @@ EVERY = [*SUBJECTS, PRV]
 
 
 def rising(values: list[float], slack: float = 0.0) -> bool:
-    return all(
-        b >= a - slack * max(1.0, abs(a)) for a, b in zip(values, values[1:])
-    )
+    return all(b >= a - slack * max(1.0, abs(a)) for a, b in itertools.pairwise(values))
 
 
 # What costs nothing, and what costs everything ------------------------------
@@ -121,7 +120,9 @@ def test_more_steps_cost_more(subject, run):
     assert rising([curve.delta(0.5) for curve in curves])
 
 
-@pytest.mark.parametrize(("subject", "run"), [p for p in PAIRS if p.values[1] in SAMPLED])
+@pytest.mark.parametrize(
+    ("subject", "run"), [p for p in PAIRS if p.values[1] in SAMPLED]
+)
 def test_a_larger_sample_costs_more(subject, run):
     curves = [subject.curve(RUNS[run](1.2, 20, q)) for q in (0.002, 0.02, 0.2, 0.7)]
     assert rising([curve.epsilon(1e-5) for curve in curves])

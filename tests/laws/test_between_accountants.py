@@ -46,8 +46,10 @@ def test_lower_below_upper_below_renyi(event, delta):
     low, high, method = epsilon_interval(event, delta)
     assert 0.0 <= low <= high
     assert method
-    assert pld_curve(event).epsilon(delta) == high
-    assert pld_curve(event, bound="lower").epsilon(delta) == low
+    assert pld_curve(event).epsilon(delta) == pytest.approx(high, rel=1e-4)
+    below = pld_curve(event, bound="lower").epsilon(delta)
+    assert below == pytest.approx(low, rel=1e-4)
+    assert below <= high
     improved = rdp_curve(event).epsilon(delta)
     assert low <= improved
     assert improved <= rdp_curve(event, conversion="classic").epsilon(delta) + 1e-9

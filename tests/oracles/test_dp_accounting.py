@@ -44,9 +44,7 @@ def test_sampled_gaussians(rate, noise, steps, delta):
     low, high, _ = epsilon_interval(run, delta)
     options = {"sampling_prob": rate, "value_discretization_interval": GRID}
     above = theirs.from_gaussian_mechanism(noise, **options)
-    below = theirs.from_gaussian_mechanism(
-        noise, pessimistic_estimate=False, **options
-    )
+    below = theirs.from_gaussian_mechanism(noise, pessimistic_estimate=False, **options)
     assert low <= their_epsilon(above, steps, delta) * (1 + 1e-9)
     assert their_epsilon(below, steps, delta) <= high * (1 + 1e-9)
     near = max(1e-6, steps * GRID**2)
@@ -70,7 +68,9 @@ def test_sampled_gaussians_under_replace_one(rate, noise, steps, delta):
     assert found == pytest.approx(high, rel=1e-3)
 
 
-@pytest.mark.parametrize(("scale", "steps", "delta"), [(5.0, 100, 1e-6), (1.0, 3, 1e-4)])
+@pytest.mark.parametrize(
+    ("scale", "steps", "delta"), [(5.0, 100, 1e-6), (1.0, 3, 1e-4)]
+)
 def test_laplace(scale, steps, delta):
     low, high, _ = epsilon_interval(Laplace(scale) * steps, delta)
     law = theirs.from_laplace_mechanism(scale, value_discretization_interval=GRID)

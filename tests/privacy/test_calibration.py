@@ -187,7 +187,7 @@ def test_errors_of_the_accountant_pass_through():
         raise UnsupportedEventError(f"no formula for {event!r}")
 
     with pytest.raises(UnsupportedEventError, match="no formula"):
-        calibrate(lambda e: ApproxDP(e), accountant, within(1.0, 1e-5))
+        calibrate(ApproxDP, accountant, within(1.0, 1e-5))
 
 
 @pytest.mark.parametrize("rtol", [1e-15, 1e-17, 1e-300])

@@ -40,7 +40,8 @@ def test_a_bad_number_is_refused_by_name_and_value(check, value):
 
 
 @pytest.mark.parametrize(
-    ("check", "value"), [(check, good) for check, list_ in INSIDE.items() for good in list_]
+    ("check", "value"),
+    [(check, good) for check, list_ in INSIDE.items() for good in list_],
 )
 def test_a_good_number_comes_back_as_a_float(check, value):
     result = check(x=value)
@@ -59,7 +60,8 @@ def test_other_number_types_are_welcome(check, value):
 
 
 @pytest.mark.parametrize(
-    "value", [-1, 1.0, 1.5, "3", None, True, False, math.nan, math.inf, [1], np.bool_(1)]
+    "value",
+    [-1, 1.0, 1.5, "3", None, True, False, math.nan, math.inf, [1], np.bool_(1)],
 )
 def test_a_bad_count_is_refused_by_name_and_value(value):
     with pytest.raises(InvalidArgumentError, match="steps") as caught:
@@ -69,7 +71,7 @@ def test_a_bad_count_is_refused_by_name_and_value(value):
 
 def test_a_count_has_a_least_value():
     assert _check.count(least=2, n=2) == 2
-    with pytest.raises(InvalidArgumentError, match="n must be .* at least 2, got 1"):
+    with pytest.raises(InvalidArgumentError, match=r"n must be .* at least 2, got 1"):
         _check.count(least=2, n=1)
 
 
