@@ -37,6 +37,7 @@ Verdict = Literal["within", "under-reports", "not-certified"]
 MOST_STEPS = 10**9
 _LOWEST_RATE = 1e-12
 _COMPARED = ("pld", "gdp", "rdp")
+_COARSE = 1e-4  # how precisely the cost of a compared answer needs to be known
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ def invert(
         epsilon,
         _solve(unknown, plan, epsilon, accountant),
         tuple(
-            _or_problem(name, lambda name: _solve(unknown, plan, epsilon, name))
+            _or_problem(
+                name, lambda name: _solve(unknown, plan, epsilon, name, coarse=True)
+            )
             for name in others
             if name != accountant
         ),
@@ -151,7 +154,21 @@ def _or_problem(name: str, ask: Callable[[str], Answer]) -> Answer:
         return Answer(name, problem=str(error))
 
 
-def _solve(unknown: Unknown, plan: Plan, epsilon: float, name: str) -> Answer:
+def _cost(plan: Plan, target: Within, coarse: bool) -> Interval:
+    """What a solved plan really spends, at least so fine that a verdict is clear."""
+    if 0 in (plan.steps, plan.rate):
+        return Interval(0.0, 0.0, "nothing released")
+    event = plan.event()
+    if coarse:
+        found = epsilon_interval(event, target.delta, tolerance=_COARSE)
+        if not found.lower <= target.epsilon < found.upper:
+            return found
+    return epsilon_interval(event, target.delta)
+
+
+def _solve(
+    unknown: Unknown, plan: Plan, epsilon: float, name: str, *, coarse: bool = False
+) -> Answer:
     target = within(epsilon, _known(plan.delta))
     bounds: list[Bound] = []
     curve_of = accountant_named(name)
@@ -171,12 +188,7 @@ def _solve(unknown: Unknown, plan: Plan, epsilon: float, name: str) -> Answer:
             f"--epsilon {epsilon:g} cannot be met exactly by --accountant {name}:"
             f" {error}"
         ) from None
-    certified = (
-        Interval(0.0, 0.0, "nothing released")
-        if value == 0
-        else epsilon_interval(solved.event(), target.delta)
-    )
-    return Answer(name, value, bounds[-1], solved, certified)
+    return Answer(name, value, bounds[-1], solved, _cost(solved, target, coarse))
 
 
 def _noise(

@@ -1,7 +1,8 @@
 """Certified answers from the contour sum, where it converges.
 
-Both directions are answered; the "add" direction only where Chernoff's bound
-does not already show that "remove" is the worse one.
+The kernels answer the usual case in one call (`worst.worst`); what they find
+too long or too ill-placed for the saddle point is tried again here, with the
+irrelevant far end of the loss cut off and by searching epsilon directly.
 """
 
 from __future__ import annotations
@@ -19,45 +20,18 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
-from drdp.privacy.kernel import gear
+from drdp.privacy.kernel import gear, is_plain
 
 __all__ = ["exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
-_CONTOUR = "drdp.privacy.contour"
-_SADDLE = "drdp.privacy.saddle"
+_WORST = "drdp.privacy.worst"
 _FINEST = 1e-12  # relative error of delta
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
-_NO_CONVERGENCE, _AT_ZERO = 4, 5  # statuses of the kernel
 _CUT_EFFORT = 34.0
-
-
-@final
-class _Terms(NamedTuple):
-    """A composition as the kernels want it."""
-
-    kinds: list[float]
-    rates: list[float]
-    sigmas: list[float]
-    counts: list[float]
-
-    def arrays(self, cuts: list[float], module: ModuleType) -> tuple[object, ...]:
-        columns = (*self, cuts)
-        if module.__name__ in (_CONTOUR, _SADDLE):
-            return columns
-        import numpy as np
-
-        return tuple(np.array(column) for column in columns)
-
-
-@final
-class _Point(NamedTuple):
-    epsilon: float
-    log_delta: float
-    error: float
-    slope: float
+_NO_CONVERGENCE, _AT_ZERO = 4, 5  # statuses of the kernel
 
 
 def exact_interval(
@@ -79,7 +53,9 @@ def exact_interval(
         return None
     found = None
     for aim in (0.3 * min(1e-3, tolerance), _FINEST):
-        found = _both(terms, question, given, max(aim, _FINEST))
+        found = _quick(terms, question, given, max(aim, _FINEST))
+        if found is None:
+            found = _patient(terms, question, given, max(aim, _FINEST))
         if found is None or is_narrow(found, question, tolerance):
             break
     return found
@@ -93,26 +69,31 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
     return width <= tolerance * max(1.0, found.upper)
 
 
-def _both(
-    terms: _Terms, question: Question, given: float, aim: float
-) -> Interval | None:
-    """The worse of both directions."""
-    remove = _direction(terms, question, given, aim, remove=True)
-    if remove is None:
-        return None
-    low, high = _bounds(remove, question)
-    if terms.kinds.count(0.0) == 0:
-        return Interval(low, high, "contour")
-    if question == "epsilon":
-        if _add_is_below(terms, low, math.log(given)):
-            return Interval(low, high, "contour")
-    elif low > 0.0 and _add_is_below(terms, given, math.log(low)):
-        return Interval(low, high, "contour")
-    add = _direction(terms, question, given, aim, remove=False)
-    if add is None:
-        return None
-    add_low, add_high = _bounds(add, question)
-    return Interval(max(low, add_low), max(high, add_high), "contour")
+@final
+class _Terms(NamedTuple):
+    """A composition as the kernels want it."""
+
+    kinds: list[float]
+    rates: list[float]
+    sigmas: list[float]
+    counts: list[float]
+    cuts: list[float]
+
+    def buffers(self, module: ModuleType) -> tuple[object, ...]:
+        """In the form that a gear takes."""
+        if is_plain(module):
+            return tuple(self)
+        import numpy as np
+
+        return tuple(np.array(column) for column in self)
+
+
+@final
+class _Point(NamedTuple):
+    epsilon: float
+    log_delta: float
+    error: float
+    slope: float
 
 
 def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
@@ -120,13 +101,13 @@ def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
     for atom, times in parts:
         match atom:
             case Gaussian(noise_multiplier=z):
-                rows.append((1.0, 1.0, z, float(times)))
+                rows.append((1.0, 1.0, z, float(times), math.inf))
             case Laplace(noise_multiplier=z):
-                rows.append((2.0, 1.0, z, float(times)))
+                rows.append((2.0, 1.0, z, float(times), math.inf))
             case PoissonSampled(
                 rate=rate, event=Gaussian(noise_multiplier=z), adjacency=relation
             ) if relation is not Adjacency.REPLACE_ONE:
-                rows.append((0.0, rate, z, float(times)))
+                rows.append((0.0, rate, z, float(times), math.inf))
             case _:
                 return None
     if all(row[0] == 2.0 for row in rows):
@@ -134,19 +115,44 @@ def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
     return _Terms(*(list(column) for column in zip(*rows, strict=True)))
 
 
-def _bounds(point: _Point, question: Question) -> tuple[float, float]:
+def _quick(
+    terms: _Terms, question: Question, given: float, aim: float
+) -> Interval | None:
+    """Both directions by the kernels alone."""
+    module = gear(_WORST, 2e4)
+    asked = math.log(given) if question == "epsilon" else given
+    low, high, _, work, status = module.worst(
+        terms.buffers(module), question == "epsilon", asked, aim, _CHEAP_CAP
+    )
+    gear(_WORST, work)
+    return _interval(low, high, question) if status == 0 else None
+
+
+def _interval(low: float, high: float, question: Question) -> Interval:
     if question == "delta":
-        value = math.exp(point.log_delta)
-        return (
-            max(0.0, value * (1.0 - point.error)),
-            min(1.0, value * (1.0 + point.error)),
-        )
-    if point.epsilon == 0.0:
-        return 0.0, 0.0
-    # log delta is concave enough at this scale that a tenth more covers its bend
-    shift = 1.1 * math.log1p(point.error) / -point.slope
-    shift += 4e-16 * point.epsilon
-    return max(0.0, point.epsilon - shift), point.epsilon + shift
+        low, high = math.exp(low), min(1.0, math.exp(high))
+    return Interval(low, high, "contour")
+
+
+def _patient(
+    terms: _Terms, question: Question, given: float, aim: float
+) -> Interval | None:
+    """The worse of both directions, each by whatever works."""
+    remove = _direction(terms, question, given, aim, remove=True)
+    if remove is None:
+        return None
+    module = gear(_WORST, 5e3)
+    low, high = module.ends(question == "epsilon", *remove)
+    if terms.kinds.count(0.0) == 0:
+        return _interval(low, high, question)
+    at, bar = (low, math.log(given)) if question == "epsilon" else (given, low)
+    if module.add_is_below(terms.buffers(module), at, bar):
+        return _interval(low, high, question)
+    add = _direction(terms, question, given, aim, remove=False)
+    if add is None:
+        return None
+    add_low, add_high = module.ends(question == "epsilon", *add)
+    return _interval(max(low, add_low), max(high, add_high), question)
 
 
 def _direction(
@@ -154,10 +160,8 @@ def _direction(
 ) -> _Point | None:
     """One direction's answer: cheap tries first, then expensive ones."""
     asked = math.log(given) if question == "epsilon" else given
-    start = _guess(terms, question, given, remove)
-    ask = _Ask(terms, question == "epsilon", asked, start, aim, remove)
-    if question == "epsilon":
-        ask = ask._replace(hint=asked)
+    hint = asked if question == "epsilon" else None
+    ask = _Ask(terms, question == "epsilon", asked, aim, remove, hint)
     best: _Point | None = None
     for cap in (_CHEAP_CAP, _CAP):
         found = _try(ask, cap)
@@ -165,7 +169,7 @@ def _direction(
             return found
         if question == "delta":
             continue
-        ask_delta = ask._replace(ask_epsilon=False, asked=0.0, hint=asked)
+        ask_delta = ask._replace(ask_epsilon=False, asked=0.0)
         if found == _AT_ZERO:
             at_zero = _try(ask_delta, cap)
             if isinstance(at_zero, _Point) and (
@@ -180,16 +184,53 @@ def _direction(
     return best
 
 
+@final
+class _Ask(NamedTuple):
+    """One question to the kernels; `hint` is roughly log delta, where known."""
+
+    terms: _Terms
+    ask_epsilon: bool
+    asked: float
+    aim: float
+    remove: bool
+    hint: float | None
+
+    def run(self, cuts: list[float], cap: float) -> _Point | int:
+        """The kernel's answer, or its status where it has none."""
+        module = gear(_WORST, 2e4 if cap <= _CHEAP_CAP else math.inf)
+        terms = self.terms._replace(cuts=cuts).buffers(module)
+        start = module.first_guess(terms, self.ask_epsilon, self.asked, self.remove)
+        epsilon, log_delta, error, slope, _, work, status = module.answer(
+            terms, self.remove, self.ask_epsilon, self.asked, start, self.aim, cap
+        )
+        gear(_WORST, work)
+        if status == 0:
+            return _Point(epsilon, log_delta, error, slope)
+        return int(status)
+
+    def least_log_delta(self) -> float:
+        """A log delta that the answer will hardly be below."""
+        if self.hint is not None:
+            return self.hint
+        module = gear(_WORST, 1e4)
+        terms = self.terms.buffers(module)
+        start = module.first_guess(terms, False, self.asked, True)
+        order, moment, _ = module.saddle_for_epsilon(
+            terms, self.asked, True, start, 14.0
+        )
+        return float(min(0.0, module.chernoff(moment, order, self.asked, True)) - 12.0)
+
+
 def _try(ask: _Ask, cap: float) -> _Point | int:
     """The answer within a budget of work, or the kernel's status.
 
     A far mode of the tilted law can make the sum long for nothing; it is cut
     off where that costs a known and negligible part of delta.
     """
-    found = ask.run([math.inf] * len(ask.terms.kinds), cap)
+    found = ask.run(ask.terms.cuts, cap)
     if isinstance(found, _Point) or not ask.remove:
         return found
-    log_delta = ask.least_log_delta() if ask.hint is None else ask.hint
+    log_delta = ask.least_log_delta()
     for _ in range(3):
         cuts, log_cost = _cut(ask.terms, log_delta)
         found = ask.run(cuts, cap)
@@ -204,14 +245,15 @@ def _try(ask: _Ask, cap: float) -> _Point | int:
 
 
 def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
-    """epsilon at a given delta by bracketed Newton steps on delta itself.
+    """epsilon at a given log delta by bracketed Newton steps on delta itself.
 
     For compositions whose loss is a bulk and a few rare jumps: there the
     saddle point says little about delta, but delta can still be summed.
     """
     low, high = 0.0, math.inf
     coarse = max(ask.aim, 1e-4)
-    square = _square(ask.terms)
+    module = gear(_WORST, 0.0)
+    square = module.like_gaussian(ask.terms.buffers(module))
     epsilon = math.sqrt(-2.0 * square * wanted) + 0.5 * square
     found: _Point | int = _NO_CONVERGENCE
     for share in (1.0, 0.6, 1.5, 0.3):
@@ -242,47 +284,12 @@ def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
     return None
 
 
-@final
-class _Ask(NamedTuple):
-    """One question to the kernels."""
-
-    terms: _Terms
-    ask_epsilon: bool
-    asked: float
-    start: float
-    aim: float
-    remove: bool
-    hint: float | None = None  # roughly log delta, where it is known
-
-    def run(self, cuts: list[float], cap: float) -> _Point | int:
-        """The kernel's answer, or its status where it has none."""
-        module = gear(_CONTOUR, 2e4 if cap <= _CHEAP_CAP else math.inf)
-        arrays = self.terms.arrays(cuts, module)
-        epsilon, log_delta, error, slope, _, work, status = module.answer(
-            arrays, self.remove, self.ask_epsilon, self.asked, self.start, self.aim, cap
-        )
-        gear(_CONTOUR, work)
-        if status == 0:
-            return _Point(epsilon, log_delta, error, slope)
-        return int(status)
-
-    def least_log_delta(self) -> float:
-        """A log delta that the answer will hardly be below."""
-        module = gear(_SADDLE, 1e4)
-        whole = [math.inf] * len(self.terms.kinds)
-        arrays = self.terms.arrays(whole, module)
-        order, moment, _ = module.saddle_for_epsilon(
-            arrays, self.asked, True, self.start, 14.0
-        )
-        return float(min(0.0, module.chernoff(moment, order, self.asked, True)) - 12.0)
-
-
 def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
     """Where to cut each sampled atom, and log of what that costs in delta."""
     limit = log_delta - _CUT_EFFORT
-    total = sum(terms.counts)
+    total = math.fsum(terms.counts)
     cuts = []
-    for kind, rate, sigma, _ in zip(*terms, strict=True):
+    for kind, rate, sigma, _, _ in zip(*terms, strict=True):
         if kind != 0.0:
             cuts.append(math.inf)
             continue
@@ -298,45 +305,3 @@ def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
         plain = math.sqrt(max(0.0, -2.0 * (limit - math.log(total))))
         cuts.append(max(1.0 + sigma * high, sigma * plain))
     return cuts, limit + math.log(2.0)
-
-
-def _square(terms: _Terms) -> float:
-    """mu^2 of the Gaussian with the same divergence of order 2."""
-    square = 0.0
-    for kind, rate, sigma, count in zip(*terms, strict=True):
-        ratio = 1.0 / (sigma * sigma)
-        if kind != 0.0:
-            square += count * ratio
-        elif ratio < 600.0:
-            square += count * math.log1p(rate * rate * math.expm1(ratio))
-        else:
-            square += count * max(ratio + 2.0 * math.log(rate), 1e-12)
-    return max(square, 1e-12)
-
-
-def _guess(terms: _Terms, question: Question, given: float, remove: bool) -> float:
-    """A starting |order - 1| or |order|, from a Gaussian of like divergence."""
-    square = _square(terms)
-    if question == "epsilon":
-        epsilon = math.sqrt(2.0 * square * -math.log(given)) + 0.5 * square
-    else:
-        epsilon = given
-    order = 0.5 + epsilon / square
-    return min(max(order - 1.0 if remove else order, 0.05), 1e5)
-
-
-def _add_is_below(terms: _Terms, epsilon: float, log_delta: float) -> bool:
-    """Whether Chernoff shows delta_add(epsilon) to be below e^log_delta."""
-    reach = -math.fsum(
-        count * math.log1p(-rate) if kind == 0.0 else -math.inf
-        for kind, rate, _, count in zip(*terms, strict=True)
-    )
-    if epsilon >= reach:
-        return True
-    module = gear(_SADDLE, 5e3)
-    cuts = [math.inf] * len(terms.kinds)
-    arrays = terms.arrays(cuts, module)
-    start = _guess(terms, "delta", epsilon, False)
-    order, moment, _ = module.saddle_for_epsilon(arrays, -epsilon, False, start, 20.0)
-    bound = module.chernoff(moment, order, -epsilon, False)
-    return bool(bound + 1e-6 <= log_delta)

@@ -22,14 +22,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-__all__ = ["Buffer", "compiled", "gear", "kernel", "zeros"]
+__all__ = ["Buffer", "compiled", "gear", "is_plain", "kernel", "zeros"]
 
 Buffer = Any
 """A list of floats in one gear, an array of them in the other."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_SOURCES = ("moments", "saddle", "tail", "line", "contour")
+_SOURCES = ("moments", "saddle", "tail", "line", "contour", "worst")
+_COMPILED = "drdp.privacy.compiled_kernels"
 _ENOUGH = 4e6
 _work = [0.0]
 _lock = threading.Lock()
@@ -58,6 +59,11 @@ def gear(name: str, work: float) -> ModuleType:
     if _work[0] > _ENOUGH or "numba" in sys.modules:
         return compiled()
     return importlib.import_module(name)
+
+
+def is_plain(module: ModuleType) -> bool:
+    """Whether a gear takes lists (plain Python) rather than arrays."""
+    return module.__name__ != _COMPILED
 
 
 def compiled() -> ModuleType:
@@ -90,7 +96,7 @@ def _load() -> ModuleType:
     def array_zeros(size: Any) -> Any:
         return np.zeros(size)
 
-    module = ModuleType("drdp.privacy.compiled_kernels")
+    module = ModuleType(_COMPILED)
     module.__file__ = str(path)
     module.__dict__.update(
         math=math, kernel=jit, zeros=numba.njit(array_zeros), Buffer=Any

@@ -1,0 +1,218 @@
+"""The worse of both directions, and the noise at which it meets a target.
+
+"Add" is only summed where Chernoff's bound does not already show it to be
+below "remove".
+"""
+
+from __future__ import annotations
+
+import math
+
+from drdp.privacy.contour import answer
+from drdp.privacy.kernel import Buffer, kernel, zeros
+from drdp.privacy.saddle import Terms, chernoff, saddle_for_epsilon
+
+__all__ = [
+    "add_is_below",
+    "answer",
+    "chernoff",
+    "ends",
+    "first_guess",
+    "like_gaussian",
+    "many",
+    "noise_for",
+    "saddle_for_epsilon",
+    "worst",
+]
+
+
+@kernel
+def like_gaussian(terms: Terms) -> float:
+    """mu^2 of the Gaussian with the same divergence of order 2."""
+    kinds, rates, sigmas, counts, _ = terms
+    square = 0.0
+    for i in range(len(kinds)):
+        ratio = 1.0 / (sigmas[i] * sigmas[i])
+        if kinds[i] == 0.0 and ratio < 600.0:
+            ratio = math.log1p(rates[i] * rates[i] * math.expm1(ratio))
+        elif kinds[i] == 0.0:
+            ratio = ratio + 2.0 * math.log(rates[i])
+        square += counts[i] * max(ratio, 0.0)
+    return max(square, 1e-12)
+
+
+@kernel
+def first_guess(terms: Terms, ask_epsilon: bool, given: float, remove: bool) -> float:
+    """A starting |order - 1| or |order| for a saddle-point search."""
+    square = like_gaussian(terms)
+    epsilon = given
+    if ask_epsilon:
+        epsilon = math.sqrt(-2.0 * square * given) + 0.5 * square
+    order = 0.5 + epsilon / square
+    return min(max(order - 1.0 if remove else order, 0.05), 1e5)
+
+
+@kernel
+def add_is_below(terms: Terms, epsilon: float, log_delta: float) -> bool:
+    """Whether Chernoff shows delta of "add" at epsilon to be below e^log_delta."""
+    kinds, rates, _, counts, _ = terms
+    reach = 0.0
+    bounded = True
+    for i in range(len(kinds)):
+        if kinds[i] == 0.0:
+            reach -= counts[i] * math.log1p(-rates[i])
+        else:
+            bounded = False
+    if bounded and epsilon >= reach:
+        return True
+    start = first_guess(terms, False, epsilon, False)
+    order, moment, _ = saddle_for_epsilon(terms, -epsilon, False, start, 20.0)
+    return chernoff(moment, order, -epsilon, False) + 1e-6 <= log_delta
+
+
+@kernel
+def ends(
+    ask_epsilon: bool, epsilon: float, log_delta: float, error: float, slope: float
+) -> tuple[float, float]:
+    """The interval of epsilon, or of log delta, that an answer stands for."""
+    if not ask_epsilon:
+        low = log_delta + math.log1p(-error) if error < 1.0 else -math.inf
+        return low, log_delta + math.log1p(error)
+    # A tenth more covers the bend of log delta on this scale.
+    shift = 1.1 * math.log1p(error) / -slope + 4e-16 * epsilon
+    return max(0.0, epsilon - shift), epsilon + shift
+
+
+@kernel
+def worst(
+    terms: Terms, ask_epsilon: bool, given: float, aim: float, cap: float
+) -> tuple[float, float, float, float, int]:
+    """Bounds on epsilon at log delta `given`, or on log delta at epsilon `given`.
+
+    Returns (lower, upper, slope of log delta, work, status); 0 is an answer.
+    """
+    start = first_guess(terms, ask_epsilon, given, True)
+    epsilon, log_delta, error, slope, _, work, status = answer(
+        terms, True, ask_epsilon, given, start, aim, cap
+    )
+    if status != 0:
+        return 0.0, 0.0, 0.0, work, status
+    low, high = ends(ask_epsilon, epsilon, log_delta, error, slope)
+    symmetric = True
+    for kind in terms[0]:
+        if kind == 0.0:
+            symmetric = False
+    at, bar = (low, given) if ask_epsilon else (given, low)
+    if symmetric or add_is_below(terms, at, bar):
+        return low, high, slope, work, 0
+    start = first_guess(terms, ask_epsilon, given, False)
+    epsilon, log_delta, error, slope_add, _, more, status = answer(
+        terms, False, ask_epsilon, given, start, aim, cap
+    )
+    if status != 0:
+        return 0.0, 0.0, 0.0, work + more, status
+    other_low, other_high = ends(ask_epsilon, epsilon, log_delta, error, slope_add)
+    return max(low, other_low), max(high, other_high), slope, work + more, 0
+
+
+@kernel
+def one_atom(rate: float, sigma: float, steps: float) -> Terms:
+    """The composition of equal sampled Gaussians."""
+    kinds = zeros(1)
+    rates = zeros(1)
+    sigmas = zeros(1)
+    counts = zeros(1)
+    cuts = zeros(1)
+    rates[0] = rate
+    sigmas[0] = sigma
+    counts[0] = steps
+    cuts[0] = math.inf
+    return kinds, rates, sigmas, counts, cuts
+
+
+@kernel
+def noise_for(
+    rate: float,
+    steps: float,
+    epsilon: float,
+    log_delta: float,
+    guess: float,
+    rtol: float,
+    cap: float,
+) -> tuple[float, int, int]:
+    """The noise multiplier at which equal sampled Gaussians meet a target.
+
+    Secant steps on log delta against log sigma, then a last step to the safe
+    side whose certified log delta is tested to be at most `log_delta`, within
+    a relative `rtol` of the boundary.
+
+    Returns (noise multiplier, evaluations, status); 0 is an answer.
+    """
+    x = math.log(guess)
+    slope = min(-2.0, 1.6 * log_delta)
+    before_x = 0.0
+    before = 0.0
+    known = False
+    aim = 1e-2
+    fine = 0.02 * rtol
+    for tried in range(1, 40):
+        _, high, _, _, status = worst(
+            one_atom(rate, math.exp(x), steps), False, epsilon, aim, cap
+        )
+        if status != 0:
+            return 0.0, tried, status
+        gap = high - log_delta
+        if known and math.fabs(x - before_x) > 1e-12:
+            found = (gap - before) / (x - before_x)
+            if found < -0.01:
+                slope = found
+        move = -gap / slope
+        if aim == fine and gap <= 0.0 and -gap < -slope * 0.9 * rtol:
+            return math.exp(x), tried, 0
+        before_x = x
+        before = gap
+        known = math.fabs(move) < 3.0
+        if aim == fine:
+            # close in from the safe side
+            move += 0.3 * rtol
+        x += min(max(move, -1.5), 1.5)
+        if math.fabs(move) < 3e-3:
+            aim = fine
+            known = known and math.fabs(move) > 1e-7
+        elif math.fabs(move) < 0.1:
+            aim = 1e-4
+    return 0.0, 40, 4
+
+
+@kernel
+def many(
+    question: int,
+    rates: Buffer,
+    steps: Buffer,
+    sigmas: Buffer,
+    given: Buffer,
+    log_deltas: Buffer,
+    aim: float,
+    cap: float,
+    low: Buffer,
+    high: Buffer,
+    statuses: Buffer,
+) -> None:
+    """Many compositions of equal sampled Gaussians, one after the other.
+
+    question 0: epsilon at `log_deltas`; 1: log delta at epsilon `given`; 2:
+    the noise multiplier for both, `sigmas` being first guesses.  Answers go to
+    `low` and `high`, statuses to `statuses`.
+    """
+    for i in range(len(rates)):
+        if question == 2:
+            sigma, _, status = noise_for(
+                rates[i], steps[i], given[i], log_deltas[i], sigmas[i], aim, cap
+            )
+            low[i] = sigma
+            high[i] = sigma
+        else:
+            terms = one_atom(rates[i], sigmas[i], steps[i])
+            asked = log_deltas[i] if question == 0 else given[i]
+            low[i], high[i], _, _, status = worst(terms, question == 0, asked, aim, cap)
+        statuses[i] = status
