@@ -28,7 +28,7 @@ _UNIT = 2.0**-53
 _MASS_ERROR = 4e-14  # relative, of one mass: quadrature, exp and log
 _LOSS_ERROR = 2e-15  # of one loss, relative to 1 + |loss|
 _TAIL = 34.0  # the window leaves out e^-34 of the tilted mass
-_LARGEST_TILT = 1e7
+_LARGEST_TILT = 2e4
 
 
 @final

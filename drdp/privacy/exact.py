@@ -28,6 +28,7 @@ Question = Literal["epsilon", "delta"]
 
 _WORST = "drdp.privacy.worst"
 _FINEST = 1e-12  # relative error of delta
+_LEAST_DELTA = 1e-290
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
 _CUT_EFFORT = 34.0
@@ -54,6 +55,8 @@ def exact_interval(
     found = None
     for aim in (0.3 * min(1e-3, tolerance), _FINEST):
         found = _quick(terms, question, given, max(aim, _FINEST))
+        if found is None and question == "delta" and _is_nil(terms, given):
+            return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
         if found is None:
             found = _patient(terms, question, given, max(aim, _FINEST))
         if found is None or is_narrow(found, question, tolerance):
@@ -126,6 +129,20 @@ def _quick(
     )
     gear(_WORST, work)
     return _interval(low, high, question) if status == 0 else None
+
+
+def _is_nil(terms: _Terms, epsilon: float) -> bool:
+    """Whether Chernoff shows both directions' delta to be below any double."""
+    module = gear(_WORST, 1e4)
+    buffers = terms.buffers(module)
+    for remove in (True, False):
+        e = epsilon if remove else -epsilon
+        start = module.first_guess(buffers, False, epsilon, remove)
+        order, moment, _ = module.saddle_for_epsilon(buffers, e, remove, start, 20.0)
+        bound = module.chernoff(moment, order, e, remove)
+        if not bound < math.log(_LEAST_DELTA) - 1.0:
+            return False
+    return True
 
 
 def _interval(low: float, high: float, question: Question) -> Interval:

@@ -44,17 +44,22 @@ def laplace_turn(order: float, y: float, b: float) -> tuple[float, float]:
 def layout(
     terms: Terms, order: float, y: float, effort: float, steps: Buffer, offsets: Buffer
 ) -> int:
-    """Steps in x and node counts of the sampled atoms, good up to height y."""
-    kinds, rates, sigmas, _, cuts = terms
+    """Steps in x and node counts of the sampled atoms, good up to height y.
+
+    An atom that happens n times gets log n more effort: its relative error
+    counts n times.
+    """
+    kinds, rates, sigmas, counts, cuts = terms
     nodes = 0
     for i in range(len(kinds)):
         offsets[i] = nodes
         if kinds[i] == 0.0:
             s = sigmas[i]
-            far = max(order, 1.0) + (math.sqrt(2.0 * effort) + 1.0) * s
+            own = effort + 2.0 + math.log(counts[i])
+            far = max(order, 1.0) + (math.sqrt(2.0 * own) + 1.0) * s
             posterior = posterior_at(min(far, cuts[i]), rates[i], s)
-            steps[i] = grid_step(s, order, rates[i], y, posterior, effort + 2.0)
-            nodes += extent(order, s, cuts[i], steps[i], effort)[1]
+            steps[i] = grid_step(s, order, rates[i], y, posterior, own)
+            nodes += extent(order, rates[i], s, cuts[i], steps[i], own)[1]
     offsets[len(kinds)] = nodes
     return nodes
 
@@ -173,7 +178,8 @@ def line(
         if kinds[i] != 0.0:
             moment += counts[i] * plain_moment(kinds[i], sigmas[i], order)[0]
             continue
-        low, count = extent(order, sigmas[i], cuts[i], steps[i], effort)
+        own = effort + 2.0 + math.log(counts[i])
+        low, count = extent(order, rates[i], sigmas[i], cuts[i], steps[i], own)
         moment += (
             counts[i]
             * fill(

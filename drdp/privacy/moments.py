@@ -106,11 +106,15 @@ def place(t: float, cut: float, step: float) -> tuple[float, float]:
 
 @kernel
 def extent(
-    order: float, s: float, cut: float, step: float, effort: float
+    order: float, q: float, s: float, cut: float, step: float, effort: float
 ) -> tuple[float, int]:
-    """The first node and how many there are."""
+    """The first node and how many there are.
+
+    Below 0 the tilted density is at least as concave as a normal one, with
+    its mode at x = order times the posterior, which is at most q there.
+    """
     reach = math.sqrt(2.0 * effort) + 1.0
-    low = -reach * s
+    low = -reach * s + min(order, 0.0) * q
     top = order if order > 1.0 else 1.0
     high = top + reach * s
     if cut + 76.0 * step < high:
@@ -146,29 +150,40 @@ def fill(
     for j in range(count):
         x, share = place(low + step * j, cut, step)
         z = (x - 0.5) / square
+        u = 1.0
         if z < 30.0:
             u = q * math.expm1(z)
             loss = math.log1p(u)
         else:
             loss = z + log_q + math.log1p((1.0 - q) / q * math.exp(-z))
-            u = math.exp(loss) - 1.0 if loss < 300.0 else 1e130
         t = order * loss
         fall = -0.5 * x * x / square
         if t + fall > top:
             top = t + fall
         xs[base + j] = x
         losses[base + j] = loss
-        if top < 300.0 and t < 600.0:
-            phi = share * math.exp(fall)
-            bend = log1p_less(u) if z < 30.0 else loss - u
-            if order > 0.5 and order < 1.5:
-                # (1+u)(e^a - 1 - a) + (c-1)((1+u) L - u), a = (c-1) L
-                more = (1.0 + u) * expm1_less(t - loss)
-                surplus = more + (order - 1.0) * (u * loss + bend)
+        if top < 300.0:
+            near = order > 0.5 and order < 1.5
+            weight = share * math.exp(t + fall)
+            if z < 30.0 and t < 300.0:
+                phi = share * math.exp(fall)
+                bend = log1p_less(u)
+                if near:
+                    # (1+u)(e^a - 1 - a) + (c-1)((1+u) L - u), a = (c-1) L
+                    more = (1.0 + u) * expm1_less(t - loss)
+                    surplus = phi * (more + (order - 1.0) * (u * loss + bend))
+                else:
+                    surplus = phi * (expm1_less(t) + order * bend)
             else:
-                surplus = expm1_less(t) + order * bend
-            surplus_sum += phi * surplus
-            weight = phi * math.exp(t)
+                # the same where 1 + u may overflow: scaled by it
+                phi_u = share * math.exp(loss + fall)
+                rest = -math.expm1(-loss)
+                if near:
+                    more = expm1_less(t - loss)
+                    surplus = phi_u * (more + (order - 1.0) * (loss - rest))
+                else:
+                    surplus = weight - share * math.exp(fall) - order * phi_u * rest
+            surplus_sum += surplus
             taus[base + j] = weight
             total += weight
     norm = step / (s * _ROOT_2PI)
@@ -208,7 +223,7 @@ def log_moment(
         effort: e^-effort is the relative aliasing error.
     """
     step = grid_step(s, order, q, 0.0, 1.0, effort)
-    low, count = extent(order, s, cut, step, effort)
+    low, count = extent(order, q, s, cut, step, effort)
     buffer = zeros(3 * count)
     xs, taus, losses = buffer[:count], buffer[count : 2 * count], buffer[2 * count :]
     return fill(order, q, s, cut, step, low, count, 0, xs, taus, losses)

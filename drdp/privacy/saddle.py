@@ -41,14 +41,19 @@ def plain_moment(kind: float, s: float, order: float) -> tuple[float, float, flo
 
 @kernel
 def cumulants(terms: Terms, order: float, effort: float) -> tuple[float, float, float]:
-    """log M and its first two derivatives at a real order, all atoms added."""
+    """log M and its first two derivatives at a real order, all atoms added.
+
+    e^-effort is the error of log M in all: an atom that happens n times gets
+    log n more.
+    """
     kinds, rates, sigmas, counts, cuts = terms
     moment = 0.0
     slope = 0.0
     bend = 0.0
     for i in range(len(kinds)):
         if kinds[i] == 0.0:
-            k0, k1, k2 = log_moment(order, rates[i], sigmas[i], cuts[i], effort)
+            own = effort + math.log(counts[i])
+            k0, k1, k2 = log_moment(order, rates[i], sigmas[i], cuts[i], own)
         else:
             k0, k1, k2 = plain_moment(kinds[i], sigmas[i], order)
         moment += counts[i] * k0

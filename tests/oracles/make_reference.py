@@ -593,6 +593,7 @@ def main():
         line = row(*spec)
         if line is None:
             print(spec[0], "left out: it does not converge", file=sys.stderr)
+            lines.pop(spec[0], None)
             continue
         print(*line, file=sys.stderr)
         lines[spec[0]] = line
