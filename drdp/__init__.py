@@ -32,6 +32,7 @@ _HOMES = {
     "drdp.privacy.rdp": ("rdp_curve",),
     "drdp.privacy.pld": ("delta_interval", "epsilon_interval", "pld_curve"),
     "drdp.privacy.prv": ("prv_curve",),
+    "drdp.privacy.batch": ("deltas", "epsilons", "noise_multipliers"),
     "drdp.privacy.calibration": ("Within", "calibrate", "calibrate_count", "within"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -58,8 +59,11 @@ __all__ = [
     "calibrate",
     "calibrate_count",
     "delta_interval",
+    "deltas",
     "epsilon_interval",
+    "epsilons",
     "gdp_curve",
+    "noise_multipliers",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
@@ -67,6 +71,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from drdp.privacy.batch import deltas, epsilons, noise_multipliers
     from drdp.privacy.calibration import Within, calibrate, calibrate_count, within
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
     from drdp.privacy.events import (

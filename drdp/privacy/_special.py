@@ -72,8 +72,8 @@ def gaussian_log_delta(epsilon: float, mu: float) -> float:
     upper = epsilon / mu - 0.5 * mu
     if upper < -1.0:
         # Here mu > 2, and the second term is well below the first.
-        second = epsilon + log_normal_cdf(-upper - mu)
-        return math.log(normal_cdf(-upper) - math.exp(second))
+        second = math.exp(-0.5 * upper * upper - _LOG_SQRT_2PI) * _mills(upper + mu)
+        return math.log(normal_cdf(-upper) - second)
     gap = _mills_gap(upper, mu)
     if not gap > 0.0:
         return -math.inf

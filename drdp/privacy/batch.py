@@ -1,11 +1,11 @@
 """Many certified answers at once, for Poisson-sampled Gaussians.
 
-Arguments broadcast like numpy arrays; the work is done by compiled kernels on
-all processors.  What the kernels leave unanswered goes through the accountant
-one by one, so every element is certified.
+Arguments broadcast as in numpy; compiled kernels do the work on all
+processors.  What they leave unanswered goes through the accountant one by one,
+so every element is certified.
 
 >>> epsilons([1.0, 2.0], rate=0.05, steps=20, delta=1e-5).round(4)
-array([1.9847, 0.5095])
+array([1.9847, 0.5143])
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from drdp import _check
-from drdp.errors import CalibrationError, DrdpError, InvalidArgumentError
+from drdp.errors import InvalidArgumentError
 from drdp.privacy._special import solve_gaussian_mu
 from drdp.privacy.calibration import calibrate, within
 from drdp.privacy.events import Event, Gaussian, PoissonSampled
 from drdp.privacy.kernel import compiled
 from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
 
-__all__ = ["deltas", "epsilons", "noise_multiplier_for", "noise_multipliers"]
+__all__ = ["deltas", "epsilons", "noise_multipliers"]
 
 Array = NDArray[np.float64]
 
 _AIM = 1e-9
-_CAP = 1e6
-_CHUNK = 256
-_ROUND_UP = 1.0 + 1e-15
+_CAP = 1e6  # passes; what needs more is answered one by one
+_CHUNK = 64
+_ROUND_UP = 1.0 + 1e-14
+_EPSILON, _DELTA, _NOISE = 0, 1, 2  # the kernel's questions
 
 
 def epsilons(
@@ -44,27 +45,25 @@ def epsilons(
 
     Args:
         noise_multiplier: Noise standard deviation / clip norm, above 0.
-        rate: Sampling rates in [0, 1].
-        steps: Whole numbers, at least 0.
+        rate: Sampling rates in (0, 1].
+        steps: Whole numbers, at least 1.
         delta: Strictly between 0 and 1.
 
     Returns:
-        An array of the broadcast shape, each element what
-        ``pld_curve(...).epsilon(delta)`` gives, to about nine digits.
+        An array of the broadcast shape: the epsilon that `pld_curve` gives.
 
     Guarantees:
         No element is below the truth under add/remove or zero-out adjacency.
     """
-    sigma, q, t, d = _columns(noise_multiplier, rate, steps, delta=delta)
-    easy = _easy(q, t)
-    values, done = _kernels(0, easy, q, t, sigma, d, np.log(d), _AIM)
-
-    def slow(i: int) -> float:
-        return epsilon_interval(_run(sigma[i], q[i], t[i]), d[i]).upper
-
-    return _filled(values, done, slow).reshape(
-        _shape(sigma, noise_multiplier, rate, steps, delta)
+    (z, q, t, d), shape = _columns(
+        noise_multiplier=noise_multiplier, rate=rate, steps=steps, delta=delta
     )
+    values = _kernel(_EPSILON, q, t, z, d, np.log(d), _AIM)
+
+    def alone(i: int) -> float:
+        return epsilon_interval(_run(z[i], q[i], t[i]), d[i]).upper
+
+    return _filled(values, alone).reshape(shape)
 
 
 def deltas(
@@ -76,19 +75,18 @@ def deltas(
 ) -> Array:
     """Certified upper deltas of Poisson-sampled Gaussians.
 
-    Arguments and guarantees as for `epsilons`, with `epsilon` at least 0.
+    Arguments and guarantees are those of `epsilons`; `epsilon` is above 0.
     """
-    sigma, q, t, e = _columns(noise_multiplier, rate, steps, epsilon=epsilon)
-    easy = _easy(q, t)
-    logs, done = _kernels(1, easy, q, t, sigma, e, np.zeros_like(e), _AIM)
+    (z, q, t, e), shape = _columns(
+        noise_multiplier=noise_multiplier, rate=rate, steps=steps, epsilon=epsilon
+    )
+    logs = _kernel(_DELTA, q, t, z, e, np.zeros_like(e), _AIM)
     values = np.minimum(1.0, np.exp(logs) * _ROUND_UP)
 
-    def slow(i: int) -> float:
-        return delta_interval(_run(sigma[i], q[i], t[i]), e[i]).upper
+    def alone(i: int) -> float:
+        return delta_interval(_run(z[i], q[i], t[i]), e[i]).upper
 
-    return _filled(values, done, slow).reshape(
-        _shape(sigma, noise_multiplier, rate, steps, epsilon)
-    )
+    return _filled(values, alone).reshape(shape)
 
 
 def noise_multipliers(
@@ -106,38 +104,107 @@ def noise_multipliers(
         delta: Strictly between 0 and 1.
         rate: Sampling rates in (0, 1].
         steps: Whole numbers, at least 1.
-        rtol: How close to the boundary the answers must be, relatively.
+        rtol: How close to the boundary each answer must be, relatively.
 
     Returns:
         An array of the broadcast shape; each element was tested private.
 
     Raises:
-        CalibrationError: If a target needs no noise at all, or none suffices.
+        CalibrationError: If a target asks for nothing, or cannot be met.
 
     >>> noise_multipliers([1, 2, 4], delta=1e-5, rate=0.05, steps=20).round(4)
-    array([1.3647, 0.9968, 0.7456])
+    array([1.3646, 0.9968, 0.7456])
     """
     rtol = _check.positive(rtol=rtol)
-    e, q, t, d = _columns(epsilon, rate, steps, delta=delta, first="epsilon")
-    guess = np.array([_first_guess(*row) for row in zip(e, d, q, t, strict=True)])
-    easy = _easy(q, t) & (guess > 0.0)
-    values, done = _kernels(2, easy, q, t, guess, e, np.log(d), rtol)
+    (e, d, q, t), shape = _columns(epsilon=epsilon, delta=delta, rate=rate, steps=steps)
+    guess = np.array([_guess(*row) for row in zip(e, d, q, t, strict=True)])
+    values = _kernel(_NOISE, q, t, guess, e, np.log(d), rtol)
 
-    def slow(i: int) -> float:
-        return noise_multiplier_for(e[i], d[i], q[i], int(t[i]), rtol=rtol)
+    def alone(i: int) -> float:
+        return calibrate(
+            lambda z: _run(z, q[i], t[i]),
+            pld_curve,
+            within(e[i], d[i]),
+            guess=guess[i],
+            rtol=rtol,
+        )
 
-    return _filled(values, done, slow).reshape(_shape(e, epsilon, rate, steps, delta))
+    return _filled(values, alone).reshape(shape)
 
 
-def noise_multiplier_for(
-    epsilon: float, delta: float, rate: float, steps: int, *, rtol: float = 1e-6
-) -> float:
-    """One calibrated noise multiplier, through the accountant."""
-    guess = _first_guess(epsilon, delta, rate, steps)
-    return calibrate(
-        lambda sigma: _run(sigma, rate, steps),
-        pld_curve,
-        within(epsilon, delta),
-        guess=guess if guess > 0.0 else 1.0,
-        rtol=rtol,
-    )
+def _run(noise_multiplier: float, rate: float, steps: float) -> Event:
+    return PoissonSampled(rate, Gaussian(noise_multiplier)) * int(steps)
+
+
+def _guess(epsilon: float, delta: float, rate: float, steps: float) -> float:
+    """The noise at which the CLT meets the target."""
+    square = solve_gaussian_mu(epsilon, delta) ** 2 / steps
+    return min(max(1.0 / math.sqrt(math.log1p(square / rate**2)), 0.05), 1e5)
+
+
+def _columns(**named: ArrayLike) -> tuple[list[Array], tuple[int, ...]]:
+    """Checked arguments as flat columns of one length, and their shape."""
+    try:
+        arrays = np.broadcast_arrays(
+            *(np.asarray(value, dtype=np.float64) for value in named.values())
+        )
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{', '.join(named)} must be numbers that broadcast together: {error}"
+        ) from None
+    for name, array in zip(named, arrays, strict=True):
+        good = (array > 0.0) & np.isfinite(array)
+        if name == "rate":
+            good &= array <= 1.0
+        elif name == "delta":
+            good &= array < 1.0
+        elif name == "steps":
+            good &= array == np.floor(array)
+        if not good.all():
+            wanted = _DOMAINS[name]
+            raise InvalidArgumentError(
+                f"{name} must be {wanted}, got {array[~good].flat[0]!r}"
+            )
+    return [np.ascontiguousarray(array).ravel() for array in arrays], arrays[0].shape
+
+
+_DOMAINS = {
+    "noise_multiplier": "positive and finite",
+    "epsilon": "positive and finite",
+    "rate": "in (0, 1]",
+    "delta": "strictly between 0 and 1",
+    "steps": "whole numbers of at least 1",
+}
+
+
+def _kernel(
+    question: int, q: Array, t: Array, z: Array, given: Array, logs: Array, aim: float
+) -> Array:
+    """The upper ends by the compiled kernels; nan where they do not answer."""
+    high = np.full(q.size, np.nan)
+    # one step and no sampling have closed forms; absurd noise a coarse bound
+    usual = np.flatnonzero((q < 1.0) & (t > 1.0) & (z > 0.05) & (z < 1e5))
+    if usual.size == 0:
+        return high
+    many = compiled().many
+    columns = [column[usual] for column in (q, t, z, given, logs)]
+
+    def work(start: int) -> tuple[Array, Array]:
+        part = [column[start : start + _CHUNK] for column in columns]
+        low, top, status = (np.zeros(part[0].size) for _ in range(3))
+        many(question, *part, aim, _CAP, low, top, status)
+        return top, status
+
+    starts = range(0, usual.size, _CHUNK)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        answers: list[Any] = list(pool.map(work, starts))
+    top = np.concatenate([answer[0] for answer in answers])
+    status = np.concatenate([answer[1] for answer in answers])
+    high[usual[status == 0.0]] = top[status == 0.0]
+    return high
+
+
+def _filled(values: Array, alone: Callable[[int], float]) -> Array:
+    for i in np.flatnonzero(np.isnan(values)):
+        values[i] = alone(int(i))
+    return values

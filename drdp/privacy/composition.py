@@ -29,6 +29,7 @@ _MASS_ERROR = 4e-14  # relative, of one mass: quadrature, exp and log
 _LOSS_ERROR = 2e-15  # of one loss, relative to 1 + |loss|
 _TAIL = 34.0  # the window leaves out e^-34 of the tilted mass
 _LARGEST_TILT = 2e4
+_LEAST_DELTA = 1e-300  # an upper bound does not underflow to 0
 
 
 @final
@@ -106,32 +107,58 @@ class Window(NamedTuple):
     shift: float
 
     def delta(self, epsilon: float) -> float:
-        """The bound at one epsilon; nan where the window does not reach."""
+        """The bound at one epsilon, weaker where the window does not reach."""
         sign = 1.0 if self.side == "upper" else -1.0
         s = epsilon - self.centre - sign * self.shift
         at = int(np.searchsorted(self.s, s, side="right")) - 1
         if at < 0 or at >= self.s.size - 1:
-            return math.nan
-        value = self.above[at] - math.exp(s) * self.below[at]
+            return self._chernoff(s)
+        value = self.above[at] - math.exp(min(s, 700.0)) * self.below[at]
         return self._total(float(value), float(self.error[at]))
 
+    def _chernoff(self, s: float) -> float:
+        """What holds without the window: Chernoff's bound at this tilt."""
+        if self.side == "lower":
+            return self.infinite
+        order = self.order
+        log_hinge = (order - 1.0) * math.log((order - 1.0) / order) - math.log(order)
+        height = self.log_scale + log_hinge - (order - 1.0) * s
+        total = math.exp(min(height, 0.0)) * self.factor + self.infinite
+        return min(1.0, max(total, _LEAST_DELTA))
+
+    def _chernoff_epsilon(self, delta: float) -> float:
+        """epsilon by Chernoff's bound, which is the Renyi bound at this tilt."""
+        if self.side == "lower":
+            return 0.0
+        order = self.order
+        log_hinge = (order - 1.0) * math.log((order - 1.0) / order) - math.log(order)
+        height = self.log_scale + log_hinge + math.log(self.factor)
+        return (
+            self.centre
+            + self.shift
+            + (height - math.log(delta - self.infinite)) / (order - 1.0)
+        )
+
     def _total(self, value: float, error: float) -> float:
-        scale = math.exp(self.log_scale)
+        scale = math.exp(min(self.log_scale, 700.0))
         if self.side == "upper":
-            return min(1.0, scale * (value * self.factor + error) + self.infinite)
+            total = scale * (value * self.factor + error) + self.infinite
+            return min(1.0, max(total, _LEAST_DELTA))
         return max(0.0, scale * (value / self.factor - error) + self.infinite)
 
     def epsilon(self, delta: float) -> float:
-        """The bound's epsilon at delta; nan where the window does not reach."""
+        """The bound's epsilon at delta, weaker where the window does not reach."""
         upper = self.side == "upper"
+        if upper and delta <= self.infinite:
+            return math.inf
+        if abs(self.log_scale) > 600.0:
+            return self._chernoff_epsilon(delta)
         left = (delta - self.infinite) * math.exp(-self.log_scale)
-        if upper and left <= 0.0:
-            return math.nan
         wanted = (left - self.error) / self.factor
         if not upper:
             wanted = (left + self.error) * self.factor
-        with np.errstate(over="ignore", invalid="ignore"):
-            value = self.above - np.exp(self.s) * self.below
+        with np.errstate(over="ignore"):
+            value = self.above - np.exp(np.minimum(self.s, 700.0)) * self.below
         meets = value <= wanted if upper else value < wanted
         # The crossing, in the cell after the last point on the safe side of it.
         if upper:
@@ -139,7 +166,7 @@ class Window(NamedTuple):
         else:
             at = int(np.flatnonzero(~meets)[-1]) if not meets.all() else -1
         if at < 0 or at >= meets.size - 2:
-            return math.nan
+            return self._chernoff_epsilon(delta)
         top = self.above[at] - wanted[at]
         s = math.log(top / self.below[at]) if top > 0.0 else self.s[at]
         s = min(max(s, self.s[at]), self.s[at + 1])
@@ -239,7 +266,9 @@ def _with_reach(outlines: list[tuple[Outline, int]], tilt: Tilt) -> Tilt:
             there = _shape(outlines, tilt.order + sign * rate)[0]
             reach = (_TAIL + there - here) / rate - sign * tilt.epsilon
             best[side] = min(best[side], reach)
-    return tilt._replace(reach=(max(best[0], 1e-300), max(best[1], 1e-300)))
+    # epsilon itself stays inside, also where all the mass is on one side
+    pad = 0.02 * (abs(best[0]) + abs(best[1])) + 4.0 / tilt.order
+    return tilt._replace(reach=(max(best[0], pad), max(best[1], pad)))
 
 
 def compose(
@@ -261,19 +290,21 @@ def compose(
     pieces: list[tuple[Masses, int]] = []
     for (law, times), (outline, _) in zip(parts, outlines, strict=True):
         masses = _masses(law, outline, tilt, step, times, side)
-        pieces.append((masses, times))
         log_moment += times * outline.tilted(tilt.order)[0]
         survive += times * math.log1p(-min(masses.infinite, 1.0 - 1e-16))
         origin += times * masses.origin
         index += times * masses.first
         steps += times
-        padded = masses.mass
+        total = float(masses.mass.sum())
+        log_moment += times * math.log(max(total, 1e-300))
+        padded = masses.mass / max(total, 1e-300)
+        pieces.append((masses._replace(mass=padded), times))
         if padded.size > size:
             padded = np.pad(padded, (0, -padded.size % size)).reshape(-1, size).sum(0)
         transform = np.fft.rfft(padded, size)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             log = np.log(transform)
-            relative = 4.0 * _UNIT * math.log2(size) * float(masses.mass.sum())
+            relative = 4.0 * _UNIT * math.log2(size)
             noise += times * (relative / np.abs(transform) + 2 * _UNIT * np.abs(log))
             spectrum += times * log
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
@@ -282,6 +313,9 @@ def compose(
         blur = np.where(height > 0.0, height * np.expm1(np.minimum(noise, 50.0)), 0.0)
     blur = blur + 4.0 * _UNIT * math.log2(size) * height
     bin_error = 2.0 * float(blur.sum()) / size
+    failed = not (np.isfinite(spectrum).all() and math.isfinite(bin_error))
+    if failed:
+        spectrum[:], bin_error = 0.0, 0.0
     composed = np.fft.irfft(spectrum, size)
 
     # Unroll the circle so that the window starts left of epsilon.
@@ -291,7 +325,8 @@ def compose(
     start = tilt.epsilon - left - 0.5 * spare
     first = math.floor((start - origin) / step)
     composed = np.roll(composed, -((first - index) % size))
-    outside = _outside(pieces, tilt, origin + first * step, width)
+    # Where the transform failed all mass is "outside": Chernoff's bound is left.
+    outside = 1.0 if failed else _outside(pieces, tilt, origin + first * step, width)
 
     order = tilt.order
     s = (origin - tilt.epsilon) + step * (first + np.arange(size, dtype=np.float64))

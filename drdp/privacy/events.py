@@ -97,12 +97,8 @@ class Gaussian(Event):
     noise_multiplier: float
 
     def __post_init__(self) -> None:
-        _set(
-            self,
-            noise_multiplier=_check.at_least_zero(
-                noise_multiplier=self.noise_multiplier
-            ),
-        )
+        noise = _check.at_least_zero(noise_multiplier=self.noise_multiplier)
+        _set(self, noise_multiplier=noise)
 
 
 @final
@@ -118,12 +114,8 @@ class Laplace(Event):
     noise_multiplier: float
 
     def __post_init__(self) -> None:
-        _set(
-            self,
-            noise_multiplier=_check.at_least_zero(
-                noise_multiplier=self.noise_multiplier
-            ),
-        )
+        noise = _check.at_least_zero(noise_multiplier=self.noise_multiplier)
+        _set(self, noise_multiplier=noise)
 
 
 @final
@@ -135,11 +127,8 @@ class ApproxDP(Event):
     delta: float = 0.0
 
     def __post_init__(self) -> None:
-        _set(
-            self,
-            epsilon=_check.at_least_zero(epsilon=self.epsilon),
-            delta=_check.rate(delta=self.delta),
-        )
+        epsilon = _check.at_least_zero(epsilon=self.epsilon)
+        _set(self, epsilon=epsilon, delta=_check.rate(delta=self.delta))
 
 
 @final
@@ -164,12 +153,8 @@ class PoissonSampled(Event):
     adjacency: Adjacency = Adjacency.ADD_REMOVE
 
     def __post_init__(self) -> None:
-        _set(
-            self,
-            rate=_check.rate(rate=self.rate),
-            event=_event(self.event),
-            adjacency=_adjacency(self.adjacency),
-        )
+        _set(self, rate=_check.rate(rate=self.rate), event=_event(self.event))
+        _set(self, adjacency=_adjacency(self.adjacency))
 
     def __repr__(self) -> str:
         """Short where the relation is the default one."""
@@ -202,12 +187,8 @@ class FixedSizeSampled(Event):
                 f"sample_size must be at most population={population},"
                 f" got {sample_size}"
             )
-        _set(
-            self,
-            population=population,
-            sample_size=sample_size,
-            event=_event(self.event),
-        )
+        _set(self, population=population, sample_size=sample_size)
+        _set(self, event=_event(self.event))
 
     @property
     def rate(self) -> float:
@@ -334,7 +315,7 @@ def _collect(event: Event, times: int, total: Counter[Event]) -> None:
         case PoissonSampled() | FixedSizeSampled():
             for atom, count in _sampled(event).items():
                 total[atom] += times * count
-        case Gaussian(noise_multiplier=0.0) | Laplace(noise_multiplier=0.0):
+        case Gaussian(0.0) | Laplace(0.0) | ApproxDP(delta=1.0):
             total[NonPrivate()] += times
         case ApproxDP(epsilon=0.0, delta=0.0):
             return

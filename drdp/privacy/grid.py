@@ -127,7 +127,9 @@ def _fit(outlines: Any, tilt: Tilt, step: float) -> tuple[float, int]:
     step = min(step, reach / _FEWEST)
     step = max(step, reach / (0.98 * _MOST), span / _MOST)
     size = 1 << math.ceil(math.log2(max(reach / step + 2, 64)))
-    return max(reach / (size - 2), span / _MOST), size
+    step = max(reach / (size - 2), span / _MOST)
+    # never so coarse that the tilt overflows from one point to the next
+    return min(step, 100.0 / tilt.order), size
 
 
 def _answer(
@@ -143,11 +145,7 @@ def _answer(
     """One side's answer; where the window does not reach, one that is safe."""
     window = compose(laws, outlines, tilt, step, size, side)
     if question == "delta":
-        value = window.delta(given)
-        return value if not math.isnan(value) else (1.0 if side == "upper" else 0.0)
-    value = window.epsilon(given)
-    if not math.isnan(value):
-        return max(0.0, value)
-    if side == "lower" or window.delta(0.0) <= given:
+        return window.delta(given)
+    if side == "upper" and window.delta(0.0) <= given:
         return 0.0
-    return math.inf
+    return max(0.0, window.epsilon(given))

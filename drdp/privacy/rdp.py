@@ -41,6 +41,7 @@ Atoms = tuple[tuple[Event, int], ...]
 _EFFORT = 38.0
 _SLACK = 1e-13  # relative, above what the moments lose to rounding
 _LARGEST_FIXED_SIZE_ORDER = 256
+_NEAR_ONE = 1.001
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 
 
@@ -90,7 +91,7 @@ def rdp_curve(
 
     >>> run = PoissonSampled(0.01, Gaussian(4.0)) * 10_000
     >>> round(rdp_curve(run).epsilon(1e-5), 4)
-    1.0355
+    1.0354
     """
     if conversion not in ("improved", "optimal", "classic"):
         raise InvalidArgumentError(
@@ -116,18 +117,30 @@ def rdp_curve(
     if listed is None and any(isinstance(a, FixedSizeSampled) for a, _ in parts):
         listed = _FIXED_SIZE_ORDERS
 
+    # delta is at most the total variation, which any order bounds
+    total_variation = 0.0
+    if conversion != "classic":
+        nearly_kl = _log_moments(parts, _NEAR_ONE) / (_NEAR_ONE - 1.0)
+        total_variation = 0.5 * math.log(-math.expm1(-max(nearly_kl, 1e-300)))
+
     def profile(epsilon: float) -> float:
         def log_delta(order: float) -> float:
             return _log_delta(parts, order, epsilon, conversion)
 
-        found = _least(log_delta, listed, 1.0 + 10.0 / (1.0 + epsilon))
-        rest = math.exp(min(0.0, found))
+        start = 1.0 + 10.0 / (1.0 + epsilon)
+        if conversion == "optimal":
+            found = _least_optimal(parts, listed, start, epsilon)
+        else:
+            found = _least(log_delta, listed, start)
+        rest = math.exp(min(0.0, found, total_variation))
         return revealed + (1.0 - revealed) * rest
 
     def inverse(delta: float) -> float:
         left = (delta - revealed) / (1.0 - revealed)
         if left <= 0.0:
             return math.inf
+        if total_variation <= math.log(left):
+            return 0.0
         if conversion == "optimal":
             return invert(profile, delta, upper=True, rtol=1e-9)
 
@@ -194,6 +207,26 @@ def _least(
             f_b = at(b)
         best = min(best, f_a, f_b)
     return best
+
+
+def _least_optimal(
+    parts: Atoms, orders: tuple[float, ...] | None, start: float, epsilon: float
+) -> float:
+    """The least log delta by the optimal conversion.
+
+    It is not convex in the order: it is tried around the order that is best
+    for the improved conversion, and at that one.
+    """
+    tried: dict[float, float] = {}
+
+    def improved(order: float) -> float:
+        tried[order] = _log_delta(parts, order, epsilon, "improved")
+        return tried[order]
+
+    least = _least(improved, orders, start)
+    best = min(tried, key=lambda order: tried[order])
+    near = orders or [1.0 + (best - 1.0) * 1.25**k for k in range(-12, 7)]
+    return min(least, *(_log_delta(parts, order, epsilon, "optimal") for order in near))
 
 
 def _epsilon(

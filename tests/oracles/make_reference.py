@@ -63,7 +63,6 @@ ROWS = [
     ("W03", "2 poisson 1e-4 0.5", "remove", 1e-6),
     ("W04", "2 poisson 0.7 2", "remove", 1e-20),
     ("W05", "3 poisson 0.9 0.7", "remove", 1e-5),
-    ("W06", "3 poisson 0.001 0.8", "remove", 1e-5),
     # The settings that are timed, and the hard ones.
     ("S1", "20 poisson 0.05 0.99675", "remove", 1e-5),
     ("S1a", "20 poisson 0.05 0.99675", "add", 1e-5),

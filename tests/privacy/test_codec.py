@@ -85,14 +85,18 @@ WRITTEN = [
     (Composed(), '{"drdp_event": 1, "events": [], "kind": "composed"}'),
     (
         PoissonSampled(0.05, Gaussian(1.0), Adjacency.ZERO_OUT) * 20,
-        ('{"count": 20, "drdp_event": 1, "event": {"adjacency": "zero-out", "event":'
-        ' {"kind": "gaussian", "noise_multiplier": 1.0}, "kind": "poisson-sampled",'
-        ' "rate": 0.05}, "kind": "repeated"}'),
+        (
+            '{"count": 20, "drdp_event": 1, "event": {"adjacency": "zero-out", "event":'
+            ' {"kind": "gaussian", "noise_multiplier": 1.0}, "kind": "poisson-sampled",'
+            ' "rate": 0.05}, "kind": "repeated"}'
+        ),
     ),
     (
         FixedSizeSampled(5, 100, Gaussian(1.0)),
-        ('{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
-        ' "kind": "fixed-size-sampled", "population": 100, "sample_size": 5}'),
+        (
+            '{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
+            ' "kind": "fixed-size-sampled", "population": 100, "sample_size": 5}'
+        ),
     ),
 ]
 
@@ -120,8 +124,10 @@ def test_the_written_form_is_fixed(event, text):
         '{"drdp_event": 1, "kind": "gaussian", "noise_multiplier": Infinity}',
         '{"drdp_event": 1, "kind": "gaussian", "noise_multiplier": 1e999}',
         '{"drdp_event": 1, "kind": "gaussian", "noise_multiplier": ' + "9" * 5000 + "}",
-        ('{"drdp_event": 1, "kind": "gaussian", "noise_multiplier": 9,'
-        ' "noise_multiplier": 1}'),
+        (
+            '{"drdp_event": 1, "kind": "gaussian", "noise_multiplier": 9,'
+            ' "noise_multiplier": 1}'
+        ),
     ],
 )
 def test_text_that_is_no_event_is_refused(text):
