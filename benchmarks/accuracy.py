@@ -21,7 +21,7 @@ from benchmarks.settings import Setting
 from drdp.privacy.kernel import compiled
 
 COUNT = 1_000
-PATIENCE = 240.0
+PATIENCE = 120.0
 SEED = 20_240_902
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 1.0)
 
@@ -107,8 +107,8 @@ def section(found: list[Finding]) -> Section:
                 f"{count:,} random inputs (seed {SEED}; {COUNT:,}, or as many as take"
                 f" {PATIENCE:.0f} s), log-uniform: rate 1e-6 to 1, noise"
                 " 0.2 to 100, steps 1 to 10^7, delta 1e-30 to 0.1. Width is that of the"
-                " certified interval of epsilon, relative where epsilon is above 1. That"
-                " the intervals contain the truth is tested in `tests/oracles`."
+                " certified interval of epsilon, relative where epsilon is above 1."
+                " That the intervals contain the truth is tested in `tests/oracles`."
             ),
             table(head, shares),
             table(("at most, in a share of", *names), quantiles),

@@ -70,7 +70,8 @@ def measure(*, quick: bool = False) -> list[Finding]:
             start = time.perf_counter()
             kernels.worst(row, True, log_deltas[i], aim, CAP)
             middle = time.perf_counter()
-            kernels.answer(row, True, True, log_deltas[i], 1.0, aim, CAP)
+            guess = kernels.first_guess(row, True, log_deltas[i], True)
+            kernels.answer(row, True, True, log_deltas[i], guess, aim, CAP)
             one_way.append(time.perf_counter() - middle)
             each.append(middle - start)
         done = statuses == 0.0

@@ -19,7 +19,7 @@ from benchmarks.measure import (
     table,
     timed,
 )
-from benchmarks.peers import NOISE, WARM, installed, load
+from benchmarks.peers import NOISE, prepared
 from benchmarks.settings import USUAL, Setting, reference
 from drdp.privacy import pld
 from drdp.privacy._special import solve_gaussian_mu
@@ -67,8 +67,7 @@ def by_door(setting: Setting) -> float:
 
 def measure(*, quick: bool = False) -> dict[str, dict[str, Timed]]:
     """Ask drdp and every peer for the noise of every setting."""
-    peers = installed(NOISE)
-    load(NOISE)
+    peers = prepared(NOISE)
     compiled()
     found = {}
     for setting in USUAL:
@@ -77,8 +76,7 @@ def measure(*, quick: bool = False) -> dict[str, dict[str, Timed]]:
             value = ask(setting)
             answers[name] = Timed(timed(partial(ask, setting)), value)
         for name, ask in peers.items():
-            warm = partial(ask, WARM)
-            answers[name] = apart(partial(ask, setting), warm, 4.0 if quick else 60.0)
+            answers[name] = apart(partial(ask, setting), 2.0 if quick else 30.0)
         found[setting.name] = answers
     return found
 
@@ -130,10 +128,11 @@ def section(found: dict[str, dict[str, Timed]]) -> Section:
             (
                 "The noise multiplier that meets a target."
                 f" `{PUBLIC}` is `calibrate` with `pld_curve`, nothing remembered and"
-                f" starting from 1; `{KERNEL}` is the compiled search from the Gaussian"
-                f" limit. Both search to a relative {RTOL:g} and return what was tested"
-                " private. Errors are relative, in the noise multiplier, against 40-digit"
-                " arithmetic; a negative one would violate the target."
+                f" starting from 1; `{KERNEL}` is the compiled search from the"
+                f" Gaussian limit. Both search to a relative {RTOL:g} and return what"
+                " was tested private. Errors are relative, in the noise multiplier,"
+                " against"
+                " 40-digit arithmetic; a negative one would violate the target."
             ),
             table(("setting", "target", "true noise multiplier"), targets),
             "Time and relative error:",
@@ -142,8 +141,8 @@ def section(found: dict[str, dict[str, Timed]]) -> Section:
                 ((name, *(cell(s, name) for s in found)) for name in names),
             ),
             (
-                "How many times sooner, and the geometric mean (a peer given up on counts"
-                " with the time it was given):"
+                "How many times sooner, and the geometric mean (a peer given up on"
+                " counts with the time it was given):"
             ),
             table(("", "mean", *found), ratios),
         )

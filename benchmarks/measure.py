@@ -77,19 +77,17 @@ def timed(call: Callable[[], Any], budget: float = 0.3, most: int = 201) -> floa
     return statistics.median(taken)
 
 
-def apart(call: Callable[[], float], warm: Callable[[], object], limit: float) -> Timed:
+def apart(call: Callable[[], float], limit: float) -> Timed:
     """Time a peer's call in a process of its own that `limit` seconds can end.
 
-    `warm` runs first and untimed: imports, caches, just-in-time compilers.
+    What the peer has loaded here already it has loaded there.
     """
     fork = multiprocessing.get_context("fork")
     ours, theirs = fork.Pipe(duplex=False)
-    child = fork.Process(target=_in_child, args=(theirs, call, warm), daemon=True)
+    child = fork.Process(target=_in_child, args=(theirs, call), daemon=True)
     child.start()
     theirs.close()
     try:
-        if ours.poll(60.0):
-            ours.recv()  # warm
         found = ours.recv() if ours.poll(limit) else None
     except EOFError:
         return Timed(math.nan, math.nan, "died")
@@ -101,9 +99,7 @@ def apart(call: Callable[[], float], warm: Callable[[], object], limit: float) -
     return Timed(*found)
 
 
-def _in_child(
-    pipe: Connection, call: Callable[[], float], warm: Callable[[], object]
-) -> None:
+def _in_child(pipe: Connection, call: Callable[[], float]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, most))
     warnings.simplefilter("ignore")
@@ -111,13 +107,11 @@ def _in_child(
     os.dup2(silence, 1)
     os.dup2(silence, 2)
     try:
-        warm()
-        pipe.send("warm")
         start = time.perf_counter()
         value = float(call())
         first = time.perf_counter() - start
         again = [first]
-        while sum(again) < 1.5 and len(again) < 9:
+        while sum(again) < 0.6 and len(again) < 9:
             start = time.perf_counter()
             call()
             again.append(time.perf_counter() - start)

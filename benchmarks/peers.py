@@ -5,23 +5,22 @@ Each is imported when it is first asked, and left out where it is missing.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.settings import Setting
 
-__all__ = ["EPSILON", "NOISE", "WARM", "installed", "load"]
+__all__ = ["EPSILON", "NOISE", "prepared"]
 
 Question = Callable[[Setting], float]
 
-WARM = Setting("warm", 0.1, 2, 2.0, 1e-3, 1.0)
-"""A small question to import, compile and fill caches with."""
+_WARM = Setting("warm", 0.1, 2, 2.0, 1e-3, 1.0)
 
 
 def _event(setting: Setting, noise: float) -> Any:
@@ -130,38 +129,18 @@ def _riskcal_epsilon(setting: Setting) -> float:
     return float(accountant.get_epsilon(delta=setting.delta))
 
 
-def _jax_privacy(setting: Setting) -> tuple[Any, Any, dict[str, int]]:
+def _jax_privacy_epsilon(setting: Setting) -> float:
     from jax_privacy import accounting
 
     rate = Fraction(setting.rate).limit_denominator(10_000_000)
-    accountant = accounting.DpsgdTrainingAccountant(accounting.PldAccountantConfig())
-    sizes = {"num_samples": rate.denominator}
-    return accounting, accountant, {"batch": rate.numerator, **sizes}
-
-
-def _jax_privacy_epsilon(setting: Setting) -> float:
-    accounting, accountant, sizes = _jax_privacy(setting)
     parameters = accounting.DpParams(
         noise_multipliers=setting.noise_multiplier,
-        num_samples=sizes["num_samples"],
+        num_samples=rate.denominator,
         delta=setting.delta,
-        batch_size=sizes["batch"],
+        batch_size=rate.numerator,
     )
+    accountant = accounting.DpsgdTrainingAccountant(accounting.PldAccountantConfig())
     return float(accountant.compute_epsilon(setting.steps, parameters))
-
-
-def _jax_privacy_noise(setting: Setting) -> float:
-    accounting, accountant, sizes = _jax_privacy(setting)
-    return float(
-        accounting.calibrate_noise_multiplier(
-            target_epsilon=setting.epsilon,
-            accountant=accountant,
-            batch_sizes=sizes["batch"],
-            num_updates=setting.steps,
-            num_samples=sizes["num_samples"],
-            target_delta=setting.delta,
-        )
-    )
 
 
 def _autodp_epsilon(setting: Setting) -> float:
@@ -194,24 +173,24 @@ NOISE: dict[str, tuple[str, Question]] = {
     "Opacus PRV": ("opacus", _opacus_noise("prv")),
     "dp-accounting RDP": ("dp_accounting", _dpa_noise("RDP")),
     "Opacus RDP": ("opacus", _opacus_noise("rdp")),
-    "jax-privacy PLD": ("jax_privacy", _jax_privacy_noise),
 }
 
 
-def installed(
+def prepared(
     questions: dict[str, tuple[str, Question]],
 ) -> dict[str, Question]:
-    """The peers that can be asked here."""
-    return {name: ask for name, (home, ask) in questions.items() if find_spec(home)}
+    """The peers that can be asked here, each after a small question.
 
-
-def load(questions: dict[str, tuple[str, Question]]) -> None:
-    """Import the peers, so that processes forked later need not."""
+    That imports them, fills their caches and compiles what they compile.
+    """
+    found = {name: ask for name, (home, ask) in questions.items() if find_spec(home)}
+    logging.disable()  # some warn about every order of a Renyi divergence
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for home, _ in questions.values():
-            if find_spec(home):
-                import_module(home)
+        for ask in found.values():
+            ask(_WARM)
+    logging.disable(logging.NOTSET)
+    return found
 
 
 if __name__ == "__main__":  # one cold answer, for `start_up`

@@ -33,7 +33,13 @@ _HOMES = {
     "drdp.privacy.pld": ("delta_interval", "epsilon_interval", "pld_curve"),
     "drdp.privacy.prv": ("prv_curve",),
     "drdp.privacy.batch": ("deltas", "epsilons", "noise_multipliers"),
-    "drdp.privacy.calibration": ("Within", "calibrate", "calibrate_count", "within"),
+    "drdp.privacy.calibration": (
+        "Within",
+        "calibrate",
+        "calibrate_count",
+        "noise_multiplier_for",
+        "within",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -63,6 +69,7 @@ __all__ = [
     "epsilon_interval",
     "epsilons",
     "gdp_curve",
+    "noise_multiplier_for",
     "noise_multipliers",
     "pld_curve",
     "prv_curve",
@@ -72,7 +79,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
-    from drdp.privacy.calibration import Within, calibrate, calibrate_count, within
+    from drdp.privacy.calibration import (
+        Within,
+        calibrate,
+        calibrate_count,
+        noise_multiplier_for,
+        within,
+    )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
     from drdp.privacy.events import (
         NOTHING,

@@ -13,7 +13,13 @@ from typing import Literal
 import drdp
 from drdp.cli.plan import Plan
 from drdp.errors import CalibrationError, DrdpError
-from drdp.privacy.calibration import Within, calibrate, calibrate_count, within
+from drdp.privacy.calibration import (
+    Within,
+    calibrate,
+    calibrate_count,
+    noise_multiplier_for,
+    within,
+)
 from drdp.privacy.curves import Accountant, Bound, Interval, PrivacyCurve
 from drdp.privacy.events import Event
 from drdp.privacy.gdp import clt_noise_multiplier
@@ -195,6 +201,11 @@ def _noise(
     plan: Plan, accountant: Accountant, target: Within, allow: bool
 ) -> tuple[float, Plan]:
     rate, steps = float(plan.rate or 1), plan.steps or 1
+    if not allow and plan.sampling == "poisson" and plan.adjacency != "replace-one":
+        # Only the certified accountant never takes estimates.
+        value = noise_multiplier_for(target.epsilon, target.delta, rate, steps)
+        accountant(plan.with_noise(value).event())
+        return value, plan.with_noise(value)
     value = calibrate(
         lambda sigma: plan.with_noise(sigma).event(),
         accountant,

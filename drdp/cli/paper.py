@@ -73,5 +73,5 @@ def _row(model: Model, claim: float) -> Row:
     sigma = clt_noise_multiplier(claim, delta, model.rate, model.steps)
     one = PoissonSampled(model.rate, Gaussian(sigma))
     rdp = rdp_curve(one * model.rdp_steps, orders=PAPER_ORDERS)
-    certified = epsilon_interval(one * model.steps, delta)
+    certified = epsilon_interval(one * model.steps, delta, tolerance=1e-4)
     return Row(model, sigma, rdp.epsilon(delta), claim, certified)

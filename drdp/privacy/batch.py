@@ -22,10 +22,10 @@ from numpy.typing import ArrayLike, NDArray
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.privacy._special import solve_gaussian_mu
-from drdp.privacy.calibration import calibrate, within
+from drdp.privacy.calibration import noise_multiplier_for
 from drdp.privacy.events import Event, Gaussian, PoissonSampled
 from drdp.privacy.kernel import compiled
-from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
+from drdp.privacy.pld import delta_interval, epsilon_interval
 
 __all__ = ["deltas", "epsilons", "noise_multipliers"]
 
@@ -121,13 +121,7 @@ def noise_multipliers(
     values = _kernel(_NOISE, q, t, guess, e, np.log(d), rtol)
 
     def alone(i: int) -> float:
-        return calibrate(
-            lambda z: _run(z, q[i], t[i]),
-            pld_curve,
-            within(e[i], d[i]),
-            guess=guess[i],
-            rtol=rtol,
-        )
+        return noise_multiplier_for(e[i], d[i], q[i], int(t[i]), rtol=rtol)
 
     return _filled(values, alone).reshape(shape)
 

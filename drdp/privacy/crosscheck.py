@@ -1,10 +1,9 @@
 """Whether independent methods contradict the certified epsilon of an event.
 
 drdp's own paths, other packages and a simulation answer one question: which
-epsilon goes with this delta?  Each answer is an interval or a one-sided bound,
-so two of them contradict each other where they have no point in common.  A
-package runs in a process of its own: it may crash, hang or lie, and that is
-then reported.
+epsilon goes with this delta?  Each answer is an interval or a one-sided bound;
+it contradicts the certified interval where the two have no point in common.
+A package runs in a process of its own: it may crash, hang or lie.
 """
 
 from __future__ import annotations
@@ -18,48 +17,42 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from drdp import _check
 from drdp.errors import DrdpError, InvalidArgumentError, UnsupportedEventError
 from drdp.privacy.codec import from_dict, to_dict
 from drdp.privacy.curves import Interval, invert
-from drdp.privacy.events import (
-    Adjacency,
-    Event,
-    FixedSizeSampled,
-    Gaussian,
-    PoissonSampled,
-    atoms,
-)
+from drdp.privacy.events import Adjacency, Event, Gaussian, PoissonSampled, atoms
+from drdp.privacy.events import FixedSizeSampled as Fixed
+from drdp.privacy.exact import exact_interval
+from drdp.privacy.grid import grid_interval
+from drdp.privacy.losses import directions, log_profile
 from drdp.privacy.pld import epsilon_interval
 from drdp.privacy.rdp import rdp_curve
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["FAST", "PEERS", "Finding", "Report", "crosscheck", "simulated_delta"]
 
-    Array = NDArray[np.float64]
-
-__all__ = ["CONFIDENCE", "PEERS", "Finding", "Report", "crosscheck", "simulated_delta"]
-
+Array = NDArray[np.float64]
 Atoms = tuple[tuple[Event, int], ...]
+Draw = Callable[[int, np.random.Generator], tuple[Array, Array]]
 Ends = tuple[float, float]
+Status = Literal["answered", "no formula", "not installed", "not asked", "failed"]
 
-PEERS = {
-    "prv-accountant": "prv_accountant",
-    "dp-accounting PLD": "dp_accounting",
-    "Opacus RDP": "opacus",
+FAST = ("prv-accountant", "dp-accounting PLD")
+PEERS = dict(zip(FAST, ("prv_accountant", "dp_accounting"), strict=True)) | {
+    "Opacus RDP": "opacus",  # imports torch, which takes seconds
     "Opacus PRV": "opacus",
 }
 """The methods of other packages, each with the package that it needs."""
 
-CONFIDENCE = 0.999
 _QUANTILE = 3.2906  # of the normal law, 0.1 % in both tails together
 _PEER_ROUNDING = 1e-9  # relative: peers do not bound their rounding
-_PEER_MEMORY = 8 << 30
-_MOST_RUNS, _FEWEST_RUNS, _DRAWS = 100_000, 400, 10_000_000
+_TIME_LIMIT, _MEMORY_LIMIT = 60.0, 8 << 30  # of a peer, in seconds and bytes
+_MOST_RUNS, _FEWEST_RUNS, _DRAWS = 100_000, 300, 6_000_000
 _BLOCK = 1 << 17  # draws at a time
 _CELLS = 1 << 15
 _LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -73,75 +66,50 @@ class Finding:
     Args:
         method: Its name.
         status: Whether it answered; `detail` says why not, or how.
-        lower: Of epsilon, or for the simulation of delta at the upper end of the
-            certified epsilon; 0 where the method bounds from above only.
-        upper: The other end.
+        lower: Of epsilon; of delta at the certified epsilon for the simulation.
+        upper: The other end; an upper bound alone has 0 as its lower one.
         seconds: How long it took, the start of a package's process included.
         position: Where its epsilon lies, seen from the certified interval.
     """
 
     method: str
-    status: Literal["answered", "no formula", "not installed", "not asked", "failed"]
+    status: Status
     lower: float = 0.0
     upper: float = math.inf
     seconds: float | None = None
     position: Literal["agrees", "below", "above", "too coarse to tell"] = "agrees"
     detail: str = ""
 
-    @property
-    def ours(self) -> bool:
-        """Whether drdp answers for it."""
-        return self.method not in PEERS
-
-    def clashes(self, other: Finding | Interval) -> Literal["", "below", "above"]:
-        """Whether the whole answer lies below or above another one."""
-        theirs = isinstance(other, Finding) and not other.ours
-        slack = _PEER_ROUNDING if theirs or not self.ours else 0.0
-        if self.upper < other.lower - slack * max(1.0, other.lower):
-            return "below"
-        return "above" if other.upper < self.lower * (1.0 - slack) - slack else ""
+    def beside(self, certified: Interval) -> Finding:
+        """The same with its position."""
+        slack = _PEER_ROUNDING if self.method in PEERS else 0.0
+        low, high, _ = certified
+        if self.upper < low - slack * max(1.0, low):
+            return replace(self, position="below")
+        if self.lower > high + slack * max(1.0, high):
+            return replace(self, position="above")
+        return self
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The certified interval, what every method found, and who contradicts whom.
+class Report(NamedTuple):
+    """The certified interval and what every method found; the last one simulates."""
 
-    `clashes` are methods that contradict each other but not the certified
-    interval, which is wide then.
-    """
-
-    delta: float
     certified: Interval
     findings: tuple[Finding, ...]
-    simulated: Finding
-    clashes: tuple[tuple[Finding, Finding], ...]
 
     @property
     def against(self) -> tuple[Finding, ...]:
         """The methods that contradict the certified interval."""
-        every = (*self.findings, self.simulated)
-        return tuple(one for one in every if one.position in ("below", "above"))
-
-    @property
-    def verdict(self) -> Literal["agree", "contradiction"]:
-        """Whether anything contradicts anything."""
-        return "contradiction" if self.against or self.clashes else "agree"
-
-    @property
-    def involves_drdp(self) -> bool:
-        """Whether an answer of drdp's own is contradicted."""
-        return bool(self.against) or any(a.ours or b.ours for a, b in self.clashes)
+        return tuple(f for f in self.findings if f.position in ("below", "above"))
 
 
 def crosscheck(
     event: Event,
     delta: float,
     *,
-    peers: Collection[str] = ("prv-accountant", "dp-accounting PLD"),
+    peers: Collection[str] = FAST,
     samples: int | None = None,
     seed: int = 1,
-    time_limit: float = 60.0,
 ) -> Report:
     """Ask every independent method for the epsilon of an event at `delta`.
 
@@ -151,153 +119,103 @@ def crosscheck(
         peers: Which of `PEERS` to ask.
         samples: Simulated runs; by default as many as a few seconds allow.
         seed: Of the simulation.
-        time_limit: Seconds after which a package is stopped.
 
     Guarantees:
-        A right certificate is called contradicted by an unlucky simulation about
-        once in a million times: it has to fall outside its confidence interval
-        twice, the second time with four times as many fresh runs.
+        An unlucky simulation contradicts a right certificate about once in a
+        million times: it has to miss twice, the second time with fresh runs.
 
     >>> report = crosscheck(Gaussian(2.0) * 3, 1e-5, peers=())
-    >>> report.verdict, report.certified.method
-    ('agree', 'closed form')
+    >>> report.against, report.certified.method
+    ((), 'closed form')
     """
     delta = _check.probability(delta=delta)
-    time_limit = _check.positive(time_limit=time_limit)
     seed = _check.count(seed=seed)
-    if samples is not None:
-        samples = _check.count(least=2, samples=samples)
+    samples = None if samples is None else _check.count(least=2, samples=samples)
     if not set(peers) <= set(PEERS):
-        raise InvalidArgumentError(f"peers must be of {', '.join(PEERS)}, got {peers}")
+        raise InvalidArgumentError(f"peers must be of {', '.join(PEERS)}; got {peers}")
     parts = tuple(atoms(event).items())
     certified = epsilon_interval(event, delta)
-    found = [
-        _own("contour", lambda: _contour(parts, delta, certified)),
-        _own("grid", lambda: _grid(parts, delta, certified)),
+    odd = "nothing" in certified.method or "without sampling" in certified.method
+    question: tuple[Atoms, Literal["epsilon"], float] = (parts, "epsilon", delta)
+    found = (
+        _own("contour", lambda: exact_interval(*question, 1e-6), odd),
+        _own("grid", lambda: grid_interval(*question, 1e-4), odd),
         _own("closed form", lambda: _closed_form(parts, delta)),
-        _own("rdp", lambda: (0.0, rdp_curve(event).epsilon(delta))),
-        *(_peer(name, event, delta, name in peers, time_limit) for name in PEERS),
-    ]
-    placed = [
-        replace(one, position=one.clashes(certified) or "agrees") for one in found
-    ]
-    near = [one for one in placed if one.position == "agrees"]
-    return Report(
-        delta,
-        certified,
-        tuple(placed),
-        _simulation(event, delta, certified, samples, seed),
-        tuple((a, b) for a, b in combinations(near, 2) if a.clashes(b)),
+        _own("rdp", lambda: Interval(0.0, rdp_curve(event).epsilon(delta), ""), odd),
+        *(_peer(name, event, delta, name in peers) for name in PEERS),
     )
+    simulated = _monte_carlo(event, delta, certified, samples, seed)
+    return Report(certified, (*(one.beside(certified) for one in found), simulated))
 
 
-# --- drdp's own paths ----------------------------------------------------------
-
-
-def _own(method: str, ask: Callable[[], Ends]) -> Finding:
+def _own(method: str, ask: Callable[[], Interval | None], odd: bool = False) -> Finding:
     start = time.perf_counter()
     try:
-        lower, upper = ask()
+        found = None if odd else ask()
     except UnsupportedEventError as error:
         return Finding(method, "no formula", detail=str(error))
     except (ArithmeticError, DrdpError, MemoryError, RuntimeError, ValueError) as error:
         return Finding(method, "failed", detail=f"{type(error).__name__}: {error}")
-    return Finding(method, "answered", lower, upper, time.perf_counter() - start)
-
-
-def _contour(parts: Atoms, delta: float, certified: Interval) -> Ends:
-    from drdp.privacy.exact import exact_interval
-
-    _refuse_odd_noise(certified)
-    found = exact_interval(parts, "epsilon", delta, 1e-6)
     if found is None:
-        raise UnsupportedEventError("the sum has no formula or does not converge here")
-    return found.lower, found.upper
+        return Finding(method, "no formula")
+    return Finding(method, "answered", *found[:2], time.perf_counter() - start)
 
 
-def _grid(parts: Atoms, delta: float, certified: Interval) -> Ends:
-    from drdp.privacy.grid import grid_interval
-
-    _refuse_odd_noise(certified)
-    return grid_interval(parts, "epsilon", delta, 1e-4)[:2]
-
-
-def _refuse_odd_noise(certified: Interval) -> None:
-    if certified.method.startswith("nothing") or "without" in certified.method:
-        raise UnsupportedEventError(f"answered as: {certified.method}")
-
-
-def _closed_form(parts: Atoms, delta: float) -> Ends:
-    """Unsampled Gaussians, or one release: a profile inverted by bisection."""
-    from drdp.privacy.losses import directions, log_profile
-
-    noises = [(a.noise_multiplier, n) for a, n in parts if isinstance(a, Gaussian)]
-    if parts and len(noises) == len(parts):
-        mu = math.sqrt(math.fsum(n * (1.0 / z) * (1.0 / z) for z, n in noises))
-        parts = ((Gaussian(1.0 / mu), 1),)
+def _closed_form(parts: Atoms, delta: float) -> Interval | None:
+    """Unsampled Gaussians, or one release: its profile inverted by bisection."""
+    if len(parts) == 1 and isinstance(atom := parts[0][0], Gaussian):
+        parts = ((Gaussian(atom.noise_multiplier / math.sqrt(parts[0][1])), 1),)
     if len(parts) != 1 or parts[0][1] != 1:
-        raise UnsupportedEventError("there is one for one round, or without sampling")
+        return None
     atom = parts[0][0]
     profiles = [log_profile(atom, way) for way in directions(atom, lower=False)]
     if None in profiles:
-        raise UnsupportedEventError("there is none for this release")
+        return None
 
     def worst(epsilon: float) -> float:
         return math.exp(max(profile(epsilon) for profile in profiles if profile))
 
     more, less = delta * (1.0 + 1e-11), delta * (1.0 - 1e-11)
-    return invert(worst, more, upper=False), invert(worst, less, upper=True)
+    low, high = invert(worst, more, upper=False), invert(worst, less, upper=True)
+    return Interval(low, high, "closed form")
 
 
-# --- other packages --------------------------------------------------------------
-
-
-def _peer(
-    method: str, event: Event, delta: float, asked: bool, limit: float
-) -> Finding:
+def _peer(method: str, event: Event, delta: float, asked: bool) -> Finding:
     """One package's answer, from a process that may not survive."""
     if find_spec(PEERS[method]) is None:
         return Finding(method, "not installed")
     if not asked:
         return Finding(method, "not asked")
-    question = json.dumps([method, to_dict(event), delta])
-    code = f"from {__name__} import _answer; _answer()"
     start = time.perf_counter()
+    code = "from drdp.privacy.crosscheck import _answer; _answer()"
+    line = [sys.executable, "-c", code, json.dumps([method, to_dict(event), delta])]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=question,
-            capture_output=True,
-            text=True,
-            timeout=limit,
-            check=False,
+            line, capture_output=True, text=True, timeout=_TIME_LIMIT, check=False
         )
     except subprocess.TimeoutExpired:
-        text = f"no answer within {limit:g} seconds"
-        return Finding(method, "failed", seconds=limit, detail=text)
+        late = f"no answer within {_TIME_LIMIT:g} seconds"
+        return Finding(method, "failed", seconds=_TIME_LIMIT, detail=late)
     seconds = time.perf_counter() - start
     if done.returncode == 0:
         lower, upper = json.loads(done.stdout.splitlines()[-1])
         return Finding(method, "answered", max(0.0, lower), upper, seconds)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    text = lines[-1] if lines else f"its process died with code {done.returncode}"
-    text = text.removeprefix("drdp.errors.UnsupportedEventError: ")
-    status: Literal["no formula", "failed"]
-    status = "no formula" if "no formula" in text else "failed"
-    return Finding(method, status, seconds=seconds, detail=f"{text:.200}")
+    died = f"its process ended with code {done.returncode}"
+    text = (done.stderr.strip() or died).splitlines()[-1]
+    text = text.removeprefix("drdp.errors.UnsupportedEventError: ")[:200]
+    if "no formula" in text:
+        return Finding(method, "no formula", detail=text)
+    return Finding(method, "failed", seconds=seconds, detail=text)
 
 
 def _answer() -> None:
-    """The other end of `_peer`: reads a question, writes the answer."""
-    import warnings
-
-    warnings.simplefilter("ignore")
+    """The other end of `_peer`: an error ends the process, its last line says why."""
     if sys.platform != "win32":
         import resource
 
         _, most = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (_PEER_MEMORY, most))
-    method, document, delta = json.loads(sys.stdin.read())
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, most))
+    method, document, delta = json.loads(sys.argv[1])
     ask = {"prv_accountant": _prv, "dp_accounting": _dp_accounting, "opacus": _opacus}
     lower, upper = ask[PEERS[method]](method, from_dict(document), delta)
     if math.isnan(lower) or not upper >= 0.0:
@@ -315,237 +233,168 @@ def _prv(_: str, event: Event, delta: float) -> Ends:
 def _dp_accounting(_: str, event: Event, delta: float) -> Ends:
     host: Any = import_module("dp_accounting.pld.privacy_loss_distribution")
     relations = import_module("dp_accounting").NeighboringRelation
+    run = _run_of(event)
+    relation = relations.REPLACE_ONE if run.replaced else relations.ADD_OR_REMOVE_ONE
+    options = {"sampling_prob": run.rate, "neighboring_relation": relation}
+    below = {"pessimistic_estimate": False, "use_connect_dots": False}
     answers = []
-    for pessimistic in (False, True):
-        total = None
-        for rate, noise, replaced, times in _rounds(event):
-            law = host.from_gaussian_mechanism(
-                noise,
-                pessimistic_estimate=pessimistic,
-                use_connect_dots=pessimistic,
-                sampling_prob=rate,
-                neighboring_relation=relations.REPLACE_ONE
-                if replaced
-                else relations.ADD_OR_REMOVE_ONE,
-            ).self_compose(times)
-            total = law if total is None else total.compose(law)
-        answers.append(0.0 if total is None else total.get_epsilon_for_delta(delta))
-    return float(answers[0]), float(answers[1])
+    for more in (below, {}):
+        law = host.from_gaussian_mechanism(run.noise, **options, **more)
+        composed = law.self_compose(run.times)
+        answers.append(float(composed.get_epsilon_for_delta(delta)))
+    return answers[0], answers[1]
 
 
 def _opacus(method: str, event: Event, delta: float) -> Ends:
-    accountant: Any = import_module("opacus.accountants").create_accountant(
-        method.split()[1].lower()
-    )
-    for rate, noise, replaced, times in _rounds(event):
-        if replaced:
-            raise UnsupportedEventError("Opacus has no formula for replace-one")
-        accountant.history.append((noise, rate, times))
+    host: Any = import_module("opacus.accountants")
+    run = _run_of(event)
+    if run.replaced:
+        raise UnsupportedEventError("Opacus has no formula for replace-one")
+    accountant = host.create_accountant(method.split()[1].lower())
+    accountant.history.append((run.noise, run.rate, run.times))
     return 0.0, float(accountant.get_epsilon(delta))
 
 
-class _Round(NamedTuple):
+class _Run(NamedTuple):
+    """Equal rounds; in the direction `add`, P lacks the unit that Q has."""
+
     rate: float
     noise: float
-    replaced: bool
     times: int
+    replaced: bool = False
+    add: bool = False
 
 
-def _rounds(event: Event, *, reached: bool = False) -> list[_Round]:
-    """The atoms of an event; `reached` turns fixed-size sampling into what it is
-    no cheaper than: data sets whose other members all pull the other way.
-    """
-    rounds = []
-    for atom, times in atoms(event).items():
-        match atom:
-            case Gaussian(noise_multiplier=z):
-                rounds.append(_Round(1.0, z, False, times))
-            case PoissonSampled(event=Gaussian(noise_multiplier=z)):
-                replaced = atom.adjacency is Adjacency.REPLACE_ONE
-                rounds.append(_Round(atom.rate, z, replaced, times))
-            case FixedSizeSampled(event=Gaussian(noise_multiplier=z)) if reached:
-                rounds.append(_Round(atom.rate, z, False, times))
-            case _:
-                raise UnsupportedEventError(f"it has no formula for {atom!r}")
-    return rounds
+def _run_of(event: Event, *, reached: bool = False) -> _Run:
+    """An event's rounds; with `reached`, what fixed-size sampling costs at least."""
+    match tuple(atoms(event).items()):
+        case ((Gaussian(noise_multiplier=z), times),):
+            return _Run(1.0, z, times)
+        case ((PoissonSampled(event=Gaussian(noise_multiplier=z)) as atom, times),):
+            return _Run(atom.rate, z, times, atom.adjacency is Adjacency.REPLACE_ONE)
+        case ((Fixed(event=Gaussian(noise_multiplier=z)) as atom, times),) if reached:
+            return _Run(atom.rate, z, times)
+    raise UnsupportedEventError("it has no formula for this release")
 
 
-# --- simulation --------------------------------------------------------------------
-
-
-def _simulation(
+def _monte_carlo(
     event: Event, delta: float, certified: Interval, samples: int | None, seed: int
 ) -> Finding:
-    """delta at the certified ends: not above it at the upper, nor below at the lower.
-
-    An answer that contradicts is asked for again, with fresh and more runs.
-    """
+    """delta is not above the target at the upper end, nor below it at the lower."""
     name, start = "Monte Carlo", time.perf_counter()
-    if not certified.upper < math.inf:
-        return Finding(name, "no formula", detail="the certified epsilon is infinite")
-    found = Finding(name, "answered")
     try:
-        steps = sum(one.times for one in _rounds(event, reached=True))
-        runs = samples or min(_MOST_RUNS, _DRAWS // max(1, steps))
-        if runs < _FEWEST_RUNS and samples is None:
-            raise UnsupportedEventError(f"{steps} rounds take long: give the samples")
+        if certified.upper == math.inf:
+            raise UnsupportedEventError("the certified epsilon is infinite")
+        rounds = _run_of(event, reached=True).times
+        runs = samples or min(_MOST_RUNS, _DRAWS // rounds)
+        if runs < _FEWEST_RUNS and not samples:
+            raise UnsupportedEventError(f"{rounds} rounds take long; say how many runs")
         for more, stream in ((runs, 2 * seed), (4 * runs, 2 * seed + 1)):
-            ends = simulated_delta(event, certified[:2], samples=more, seed=stream)
-            (low, high), (upper_low, upper_high) = ends
-            position = found.position
-            if any(lower < upper / 3.0 for lower, upper in ends) or upper_high == 0.0:
-                position = "too coarse to tell"
-            elif upper_low > delta:
-                position = "above"
-            elif certified.lower > 0.0 and high < delta:
-                position = "below"
-            text = f"{more:,} runs from seed {seed}, {CONFIDENCE:.1%} confidence"
-            seconds = time.perf_counter() - start
-            found = Finding(
-                name, "answered", upper_low, upper_high, seconds, position, text
-            )
-            if position not in ("above", "below"):
+            ends = certified[:2]
+            lows, highs = simulated_delta(event, ends, samples=more, seed=stream)
+            text = f"{more:,} runs from seed {seed}, 99.9 % confidence"
+            took = time.perf_counter() - start
+            found = Finding(name, "answered", lows[1], highs[1], took, detail=text)
+            if 3.0 * lows[0] <= highs[0] or 3.0 * lows[1] <= highs[1]:
+                return replace(found, position="too coarse to tell")
+            if lows[1] <= delta and (highs[0] >= delta or certified.lower == 0.0):
                 break
+            found = replace(found, position="above" if lows[1] > delta else "below")
     except UnsupportedEventError as error:
         return Finding(name, "no formula", detail=str(error))
     return found
 
 
 def simulated_delta(
-    event: Event, epsilons: tuple[float, float], *, samples: int, seed: int
+    event: Event, epsilons: Ends, *, samples: int, seed: int
 ) -> tuple[Ends, Ends]:
-    """Confidence intervals for delta = E_P[(1 - e^(epsilon - L))_+], L the loss.
+    """99.9 % confidence bounds on delta = E_P[(1 - e^(epsilon - L))_+], L the loss.
 
-    Outcomes x are not drawn from P but from p (p/q)^t, so that losses near
-    epsilon are common, and weighted by exact density ratios.  The draws are from
-    cells of constant density, whose width costs precision but no bias.
+    Outcomes x are not drawn from p but near p (p/q)^t, so that losses around
+    epsilon are common, and weighted by exact density ratios.
 
     Returns:
-        One interval for each epsilon, of level `CONFIDENCE`, for the worse
-        direction; t suits the last epsilon.
+        The lower bounds and the upper ones at both epsilons, for the worse
+        direction; t suits the second epsilon.
     """
-    import numpy as np
-
-    rounds = _rounds(event, reached=True)
+    run = _run_of(event, reached=True)
     rng = np.random.default_rng(seed)
-    worst = [(0.0, 0.0)] * 2
-    for add in (False, True)[: 1 + any(_is_two_sided(one) for one in rounds)]:
-        most = math.fsum(
-            -one.times * math.log1p(-one.rate) if _is_two_sided(one) else math.inf
-            for one in rounds
-        )
-        if add and epsilons[1] >= most:
-            continue  # no outcome loses that much
-        tilt = _tilt(rounds, add, epsilons[1])
-        cells = [_cells(one, add, tilt) for one in rounds]
-        sums = np.zeros((2, 2))
-        width = max(1, min(samples, _BLOCK))
-        for first in range(0, samples, width):
-            losses, weights = _drawn(
-                rounds, cells, add, min(width, samples - first), rng
-            )
+    lows = highs = np.zeros(2)
+    one_way = run.rate == 1.0 or run.replaced
+    if not one_way:  # adding loses at most -log(1 - rate) in a round
+        one_way = epsilons[1] >= -run.times * math.log1p(-run.rate)
+    for way in (run, run._replace(add=True))[: 1 if one_way else 2]:
+        sums, left = np.zeros((2, 2)), samples
+        draw, unit = _proposal(way, epsilons[1])
+        while left > 0:
+            losses, weights = draw(min(left, _BLOCK), rng)
+            left -= losses.size
             for row, epsilon in enumerate(epsilons):
                 hit = losses > epsilon
-                value = -np.expm1(epsilon - losses[hit]) * np.exp(weights[hit])
-                sums[row] += value.sum(), (value * value).sum()
+                gain = -np.expm1(epsilon - losses[hit]) * np.exp(weights[hit] - unit)
+                sums[row] += gain.sum(), (gain * gain).sum()
         means, squares = (sums / samples).T
-        errors = _QUANTILE * np.sqrt((squares - means**2).clip(0.0) / (samples - 1))
-        pairs = zip(worst, means, errors, strict=True)
-        worst = [
-            (max(low, mean - error, 0.0), max(high, mean + error))
-            for (low, high), mean, error in pairs
-        ]
-    return (*map(float, worst[0]),), (*map(float, worst[1]),)
+        spread = np.maximum(0.0, squares - means**2) / (samples - 1)
+        means, error = math.exp(unit) * np.stack([means, _QUANTILE * np.sqrt(spread)])
+        lows, highs = np.maximum(lows, means - error), np.maximum(highs, means + error)
+    return (float(lows[0]), float(lows[1])), (float(highs[0]), float(highs[1]))
 
 
-def _is_two_sided(one: _Round) -> bool:
-    return one.rate < 1.0 and not one.replaced
+def _tilted(run: _Run, tilt: float, x: Array) -> tuple[Array, Array, Array]:
+    """The loss at x, log p(x) and log of p (p/q)^tilt."""
+    mu = 1.0 / run.noise
+    stays = math.log1p(-run.rate) if run.rate < 1.0 else -math.inf
+    joins = math.log(run.rate) - 0.5 * mu * mu
+    bell, ratio = -0.5 * x * x - _LOG_ROOT_2PI, np.logaddexp(stays, joins + mu * x)
+    loss, log_p = (-ratio, bell) if run.add else (ratio, bell + ratio)
+    if run.replaced:
+        loss = loss - np.logaddexp(stays, joins - mu * x)
+    return loss, log_p, log_p + tilt * loss
 
 
-def _loss(one: _Round, add: bool, x: Array) -> tuple[Array, Array]:
-    """The privacy loss at x and log of P's density, up to a constant factor."""
-    import numpy as np
+def _proposal(run: _Run, epsilon: float) -> tuple[Draw, float]:
+    """What draws losses of whole runs and the logs of their weights.
 
-    mu = 1.0 / one.noise
-    stays = math.log1p(-one.rate) if one.rate < 1.0 else -math.inf
-    joins = math.log(one.rate) - 0.5 * mu * mu
-    ratio = np.logaddexp(stays, joins + mu * x)
-    bell = -0.5 * x * x
-    if one.replaced:
-        return ratio - np.logaddexp(stays, joins - mu * x), ratio + bell
-    return (-ratio, bell) if add and one.rate < 1.0 else (ratio, ratio + bell)
+    From a density near p (p/q)^t that is constant on each of many cells, with t
+    that of Chernoff's bound on P(L > epsilon), whose logarithm is returned as well.
+    """
 
-
-def _axis(one: _Round, tilt: float) -> Array:
-    import numpy as np
-
-    reach = 40.0 + (1.0 + 2.0 * tilt) / one.noise
-    if reach > 1e5:
-        raise UnsupportedEventError("there is too little noise to simulate")
-    return np.arange(-reach, reach, 0.25)
-
-
-def _tilt(rounds: list[_Round], add: bool, epsilon: float) -> float:
-    """The t of Chernoff's bound: least log E_P[e^(t (L - epsilon))]."""
-    import numpy as np
+    def axis(tilt: float) -> Array:
+        reach = 40.0 + (1.0 + 2.0 * tilt) / run.noise
+        if reach > 1e5:
+            raise UnsupportedEventError("there is too little noise to simulate")
+        return np.arange(-reach, reach, 0.25)
 
     def bound(log_tilt: float) -> float:
-        tilt, total = math.exp(log_tilt), -math.exp(log_tilt) * epsilon
-        for one in rounds:
-            loss, log_p = _loss(one, add, _axis(one, tilt))
-            total += one.times * float(np.logaddexp.reduce(log_p + tilt * loss))
-            total -= one.times * math.log(math.sqrt(2.0 * math.pi) / 0.25)
-        return total
+        tilt = math.exp(log_tilt)
+        moment = float(np.logaddexp.reduce(_tilted(run, tilt, axis(tilt))[2]))
+        return run.times * (moment + math.log(0.25)) - tilt * epsilon
 
-    least = min(one.noise for one in rounds)
-    points = np.linspace(math.log(1e-5), math.log(min(1e4, 2.5e4 * least)), 41)
-    for _ in range(2):
-        best = min(points, key=bound)
-        step = points[1] - points[0]
-        points = np.linspace(best - step, min(best + step, points[-1]), 9)
-    return math.exp(min(points, key=bound))
+    last = math.log(min(1e4, 4e4 * run.noise))
+    rough = min(np.linspace(math.log(1e-5), last, 41), key=bound)
+    near = np.linspace(rough - 0.5, min(rough + 0.5, last), 41)
+    best = min(near, key=bound)
+    x, tilt = axis(math.exp(best)), math.exp(best)
+    height = _tilted(run, tilt, x)[2]
+    kept = x[height > height.max() - 45.0]  # e^-45 of the rest is never drawn
+    left = float(kept[0]) - 0.25
+    width = (float(kept[-1]) + 0.25 - left) / _CELLS
+    middles: Array = np.linspace(left, left + _CELLS * width, _CELLS, endpoint=False)
+    height = _tilted(run, tilt, middles + 0.5 * width)[2]
+    log_share = height - np.logaddexp.reduce(height)
+    edges = np.cumsum(np.exp(log_share))
+    edges /= edges[-1]
 
-
-def _cells(one: _Round, add: bool, tilt: float) -> tuple[Array, Array, float, float]:
-    """Edges of the cumulated proposal, log densities, left end and cell width."""
-    import numpy as np
-
-    def log_density(x: Array) -> Array:
-        loss, log_p = _loss(one, add, x)
-        return log_p + tilt * loss
-
-    axis = _axis(one, tilt)
-    rough = log_density(axis)
-    kept = axis[rough > rough.max() - 45.0]  # the rest, e^-45, is never drawn
-    left, right = float(kept[0]) - 0.25, float(kept[-1]) + 0.25
-    width = (right - left) / _CELLS
-    if width > 0.1:
-        raise UnsupportedEventError("there is too little noise to simulate")
-    height = log_density(left + width * (np.arange(_CELLS) + 0.5))
-    share = np.exp(height - np.logaddexp.reduce(height))
-    with np.errstate(divide="ignore"):
-        log_share = np.log(share / width)
-    return np.cumsum(share) / share.sum(), log_share, left, width
-
-
-def _drawn(
-    rounds: list[_Round],
-    cells: list[tuple[Array, Array, float, float]],
-    add: bool,
-    runs: int,
-    rng: np.random.Generator,
-) -> tuple[Array, Array]:
-    """Losses of whole runs, and the logs of their weights."""
-    import numpy as np
-
-    losses, weights = np.zeros(runs), np.zeros(runs)
-    rows = max(1, _BLOCK // runs)
-    for one, (edges, log_density, left, width) in zip(rounds, cells, strict=True):
-        for first in range(0, one.times, rows):
-            shape = (min(rows, one.times - first), runs)
+    def draw(runs: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        losses, weights = np.zeros(runs), np.zeros(runs)
+        rows = max(1, _BLOCK // runs)
+        for first in range(0, run.times, rows):
+            shape = (min(rows, run.times - first), runs)
             cell = np.searchsorted(edges, rng.random(shape), side="right")
-            cell = np.minimum(cell, _CELLS - 1)
-            loss, log_p = _loss(one, add, left + width * (cell + rng.random(shape)))
+            x = left + width * (cell + rng.random(shape))
+            loss, log_p, _ = _tilted(run, 0.0, x)
             losses += loss.sum(axis=0)
-            weights += (log_p - _LOG_ROOT_2PI - log_density[cell]).sum(axis=0)
-    return losses, weights
+            weights += (log_p - log_share[cell] + math.log(width)).sum(axis=0)
+        return losses, weights
+
+    return draw, bound(best)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from drdp.privacy.kernel import Buffer, kernel
-from drdp.privacy.moments import log_moment
+from drdp.privacy.moments import grid_step, log_moment
 
 __all__ = ["chernoff", "cumulants", "period", "saddle_for_delta", "saddle_for_epsilon"]
 
@@ -69,13 +69,29 @@ def steepness(order: float, bend: float) -> float:
 
 
 @kernel
-def step_inside(v: float, low: float, high: float, up: bool) -> float:
+def order_limit(terms: Terms) -> float:
+    """log of the largest order worth looking at.
+
+    The nodes of an atom that is not cut off grow with the order; beyond a
+    hundred thousand of them something else is the better tool.
+    """
+    kinds, rates, sigmas, _, cuts = terms
+    limit = 17.0
+    for i in range(len(kinds)):
+        if kinds[i] == 0.0 and cuts[i] == math.inf:
+            step = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
+            limit = min(limit, math.log(10.0 + 1e5 * step))
+    return limit
+
+
+@kernel
+def step_inside(v: float, low: float, high: float, up: bool, most: float) -> float:
     """v if it lies between the ends found so far, else a safer next try."""
-    if low < v < high:
+    if low < v and v < high:
         return v
-    if low > -34.0 and high < 17.0:
+    if low > -34.0 and high < most:
         return 0.5 * (low + high)
-    return low + 1.5 if up else high - 1.5
+    return min(low + 1.5, 0.5 * (low + high)) if up else high - 1.5
 
 
 @kernel
@@ -88,8 +104,9 @@ def saddle_for_epsilon(
     that the contour needs.  Returns (order, log M, found).
     """
     low = -34.0
-    high = 17.0
-    v = math.log(start)
+    most = order_limit(terms)
+    high = most
+    v = min(math.log(start), most - 0.1)
     order = 2.0
     moment = 0.0
     for _ in range(60):
@@ -107,7 +124,7 @@ def saddle_for_epsilon(
         if high - low < 1e-9:
             break
         move = g / (math.exp(v) * steep)
-        v = step_inside(v - move if remove else v + move, low, high, up)
+        v = step_inside(v - move if remove else v + move, low, high, up, most)
     return order, moment, False
 
 
@@ -120,8 +137,9 @@ def saddle_for_delta(
     Returns (order, its e, found).
     """
     low = -34.0
-    high = 17.0
-    v = math.log(start)
+    most = order_limit(terms)
+    high = most
+    v = min(math.log(start), most - 0.1)
     order = 2.0
     e = 0.0
     for _ in range(60):
@@ -144,7 +162,8 @@ def saddle_for_delta(
         if high - low < 1e-9:
             break
         gain = order - 1.0 if remove else -order
-        v = step_inside(v + gap / (gain * steep * math.exp(v)), low, high, up)
+        move = gap / (gain * steep * math.exp(v))
+        v = step_inside(v + move, low, high, up, most)
     return order, e, False
 
 
