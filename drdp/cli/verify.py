@@ -118,7 +118,7 @@ def _print(plan: Plan, report: Report) -> None:
         f"certified epsilon  {between(certified)}  at delta {plain(plan.delta or 0)}"
     )
     click.echo(f"certified by       {certified.method}\n")
-    header = ("method", "epsilon", "seconds", "against the certified")
+    header = ("method", "epsilon", "seconds", "verdict")
     rows = [
         (one.method, _value(one), _seconds(one), _remark(one, report))
         for one in report.findings
@@ -135,7 +135,7 @@ def _print(plan: Plan, report: Report) -> None:
 def _value(one: Finding) -> str:
     if one.status != "answered":
         return one.status
-    shown = between(_interval(one), 4 if _simulates(one) else 6)
+    shown = between(_interval(one), 3 if _simulates(one) else 6)
     if _simulates(one):
         return f"delta {shown}"
     return f"at most {up(one.upper)}" if one.lower == 0.0 < one.upper else shown

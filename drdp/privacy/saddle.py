@@ -87,7 +87,7 @@ def order_limit(terms: Terms) -> float:
 @kernel
 def step_inside(v: float, low: float, high: float, up: bool, most: float) -> float:
     """v if it lies between the ends found so far, else a safer next try."""
-    if low < v and v < high:
+    if low < v < high:
         return v
     if low > -34.0 and high < most:
         return 0.5 * (low + high)
