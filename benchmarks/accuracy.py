@@ -64,7 +64,7 @@ def measure(*, quick: bool = False) -> list[Finding]:
         except (*FAILURES, Warning) as error:
             low, high, method = 0.0, math.nan, f"fails: {type(error).__name__}"
         spent = time.perf_counter() - start
-        width = (high - low) / max(1.0, high)
+        width = (high - low) / max(1.0, high) if math.isfinite(high) else math.inf
         found.append(Finding(setting, spent, width, method))
     return found
 
@@ -94,8 +94,7 @@ def section(found: list[Finding]) -> Section:
         ),
         ("time", *_spread([f.seconds for f in found], QUANTILES, seconds)),
     )
-    # a width that is not a number is as wide as can be
-    widest = sorted(found, key=lambda f: -math.inf if f.width != f.width else -f.width)
+    widest = sorted(found, key=lambda f: -f.width)
     slowest = sorted(found, key=lambda f: -f.seconds)
     worst = (
         (f.setting.text(), f.method, f"{f.width:.1e}", seconds(f.seconds))
