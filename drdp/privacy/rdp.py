@@ -334,9 +334,7 @@ def _randomised_response(order: float, epsilon: float) -> float:
 
 
 def _fixed_size(order: float, rate: float, z: float) -> float:
-    """Wang, Balle and Kasiviswanathan, arXiv:1808.00087, Theorem 27, at whole
-    orders; in between, (order - 1) times the divergence is below its chord.
-    """
+    """Wang, Balle and Kasiviswanathan, Theorem 27; chords between whole orders."""
     below = math.floor(order)
     if order > _LARGEST_FIXED_SIZE_ORDER:
         return math.inf
