@@ -1,6 +1,11 @@
 """``python -m drdp`` is the command line."""
 
-from drdp.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from drdp.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while still importing
+        sys.exit(130)

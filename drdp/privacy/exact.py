@@ -329,7 +329,7 @@ def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
         met = aim == ask.aim and gap < max(1e-11, 0.1 * aim)
         if met or not isinstance(found, _Point):
             error = point.error + math.expm1(min(gap, 1.0))
-            return point._replace(error=error) if error < 0.3 else None
+            return point._replace(error=error) if error < 0.05 else None
     return None
 
 

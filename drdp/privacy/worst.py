@@ -78,8 +78,8 @@ def ends(
     if not ask_epsilon:
         low = log_delta + math.log1p(-error) if error < 1.0 else -math.inf
         return low, log_delta + math.log1p(error)
-    # A tenth more covers the bend of log delta on this scale.
-    shift = 1.1 * math.log1p(error) / -slope + 4e-16 * epsilon
+    # A tenth more, and more for large errors, covers the bend of log delta.
+    shift = (1.1 + 10.0 * error) * math.log1p(error) / -slope + 4e-16 * epsilon
     return max(0.0, epsilon - shift), epsilon + shift
 
 

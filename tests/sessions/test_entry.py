@@ -134,7 +134,8 @@ def test_an_interrupt_exits_with_130(monkeypatch, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_a_real_interrupt_is_quiet():
-    line = "curve --sigma 0.5,0.6,0.7,0.8 --steps 1000 --rate 0.01 --points 1001"
+    # Minutes of work, so that it is surely under way and surely not done.
+    line = "curve --sigma 0.5,0.6 --steps 1000 --rate 0.0001 --points 1001"
     process = subprocess.Popen(
         [sys.executable, "-m", "drdp", *line.split()],
         stdout=subprocess.PIPE,
@@ -142,9 +143,9 @@ def test_a_real_interrupt_is_quiet():
         text=True,
     )
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=1.0)
+        process.wait(timeout=4.0)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.strip() == ""
 
