@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _LARGEST_EXPONENT = 700.0
+_ROUNDING = 1e-11  # relative, of delta in closed form
 
 
 def gdp_curve(event: Event) -> PrivacyCurve:
@@ -88,10 +89,14 @@ def gdp_curve(event: Event) -> PrivacyCurve:
 def _curve(mu: float, bound: Bound) -> PrivacyCurve:
     if mu == math.inf:
         return PrivacyCurve(lambda _: 1.0, bound, lambda _: math.inf)
+    if mu == 0.0:
+        return PrivacyCurve(lambda _: 0.0, bound, lambda _: 0.0)
+    # a bound allows for what its formula loses to rounding
+    slack = _ROUNDING if bound == "upper" else 0.0
     return PrivacyCurve(
-        lambda epsilon: gaussian_delta(epsilon, mu) if mu > 0.0 else 0.0,
+        lambda epsilon: gaussian_delta(epsilon, mu) * (1.0 + slack),
         bound,
-        lambda delta: solve_gaussian_epsilon(delta, mu) if mu > 0.0 else 0.0,
+        lambda delta: solve_gaussian_epsilon(delta * (1.0 - slack), mu),
     )
 
 
