@@ -29,7 +29,7 @@ Buffer = Any
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_SOURCES = ("moments", "saddle", "tail", "line", "contour", "worst")
+_SOURCES = ("moments", "nodes", "saddle", "tail", "line", "contour", "worst")
 _COMPILED = "drdp.privacy.compiled_kernels"
 _ENOUGH = 4e6
 _work = [0.0]

@@ -10,20 +10,27 @@ import math
 
 from drdp.privacy.contour import answer
 from drdp.privacy.kernel import Buffer, kernel, zeros
-from drdp.privacy.saddle import Terms, chernoff, saddle_for_epsilon
+from drdp.privacy.nodes import Terms, cumulants
+from drdp.privacy.saddle import chernoff, order_limit
 
 __all__ = [
     "add_is_below",
     "answer",
     "chernoff",
+    "cumulants",
     "ends",
     "first_guess",
     "like_gaussian",
+    "likely",
     "many",
     "noise_for",
-    "saddle_for_epsilon",
+    "order_limit",
     "worst",
 ]
+
+
+_COARSE_AIM = 1e-3
+_BELOW = 6  # a status of the contour
 
 
 @kernel
@@ -53,8 +60,23 @@ def first_guess(terms: Terms, ask_epsilon: bool, given: float, remove: bool) -> 
 
 
 @kernel
-def add_is_below(terms: Terms, epsilon: float, log_delta: float) -> bool:
-    """Whether Chernoff shows delta of "add" at epsilon to be below e^log_delta."""
+def likely(terms: Terms, epsilon: float) -> float:
+    """What log delta at an epsilon will hardly be below: a Gaussian's, less 6."""
+    square = like_gaussian(terms)
+    far = (epsilon - 0.5 * square) / math.sqrt(square)
+    return -0.5 * max(far, 0.0) ** 2 - 6.0
+
+
+@kernel
+def add_is_below(
+    terms: Terms, epsilon: float, log_delta: float, start: float, cap: float
+) -> tuple[bool, float, float]:
+    """Whether delta of "add" at epsilon is surely at most e^log_delta.
+
+    Its support may end before, Chernoff's bound may be below already, or a
+    coarse sum may be; `start` is a guess of |order|.  Returns also the order's
+    size that was found, and the work.
+    """
     kinds, rates, _, counts, _ = terms
     reach = 0.0
     bounded = True
@@ -64,10 +86,23 @@ def add_is_below(terms: Terms, epsilon: float, log_delta: float) -> bool:
         else:
             bounded = False
     if bounded and epsilon >= reach:
-        return True
-    start = first_guess(terms, False, epsilon, False)
-    order, moment, _ = saddle_for_epsilon(terms, -epsilon, False, start, 20.0)
-    return chernoff(moment, order, -epsilon, False) + 1e-6 <= log_delta
+        return True, start, 0.0
+    remove = False
+    ask_epsilon = False
+    _, coarse, error, _, order, work, status = answer(
+        terms,
+        remove,
+        ask_epsilon,
+        epsilon,
+        start,
+        _COARSE_AIM,
+        cap,
+        log_delta,
+        log_delta,
+    )
+    if status == 0:
+        return coarse + math.log1p(error) <= log_delta, order, work
+    return status == _BELOW, start, work
 
 
 @kernel
@@ -85,15 +120,18 @@ def ends(
 
 @kernel
 def worst(
-    terms: Terms, ask_epsilon: bool, given: float, aim: float, cap: float
+    terms: Terms, ask_epsilon: bool, given: float, aim: float, cap: float, hint: float
 ) -> tuple[float, float, float, float, int]:
     """Bounds on epsilon at log delta `given`, or on log delta at epsilon `given`.
 
+    `hint` is what log delta will hardly be below.
     Returns (lower, upper, slope of log delta, work, status); 0 is an answer.
     """
-    start = first_guess(terms, ask_epsilon, given, True)
-    epsilon, log_delta, error, slope, _, work, status = answer(
-        terms, True, ask_epsilon, given, start, aim, cap
+    remove = True
+    add = False
+    start = first_guess(terms, ask_epsilon, given, remove)
+    epsilon, log_delta, error, slope, start, work, status = answer(
+        terms, remove, ask_epsilon, given, start, aim, cap, hint, -math.inf
     )
     if status != 0:
         return 0.0, 0.0, 0.0, work, status
@@ -102,17 +140,21 @@ def worst(
     for kind in terms[0]:
         if kind == 0.0:
             symmetric = False
-    at, bar = (low, given) if ask_epsilon else (given, low)
-    if symmetric or add_is_below(terms, at, bar):
+    if symmetric:
         return low, high, slope, work, 0
-    start = first_guess(terms, ask_epsilon, given, False)
+    at, bar = (low, given) if ask_epsilon else (given, low)
+    below, start, more = add_is_below(terms, at, bar, start, cap)
+    work += more
+    if below:
+        return low, high, slope, work, 0
     epsilon, log_delta, error, slope_add, _, more, status = answer(
-        terms, False, ask_epsilon, given, start, aim, cap
+        terms, add, ask_epsilon, given, start, aim, cap, hint, -math.inf
     )
+    work += more
     if status != 0:
-        return 0.0, 0.0, 0.0, work + more, status
+        return 0.0, 0.0, 0.0, work, status
     other_low, other_high = ends(ask_epsilon, epsilon, log_delta, error, slope_add)
-    return max(low, other_low), max(high, other_high), slope, work + more, 0
+    return max(low, other_low), max(high, other_high), slope, work, 0
 
 
 @kernel
@@ -157,7 +199,7 @@ def noise_for(
     fine = 0.02 * rtol
     for tried in range(1, 40):
         _, high, _, _, status = worst(
-            one_atom(rate, math.exp(x), steps), False, epsilon, aim, cap
+            one_atom(rate, math.exp(x), steps), False, epsilon, aim, cap, log_delta
         )
         if status != 0:
             return 0.0, tried, status
@@ -213,6 +255,12 @@ def many(
             high[i] = sigma
         else:
             terms = one_atom(rates[i], sigmas[i], steps[i])
-            asked = log_deltas[i] if question == 0 else given[i]
-            low[i], high[i], _, _, status = worst(terms, question == 0, asked, aim, cap)
+            if question == 0:
+                asked = hint = log_deltas[i]
+            else:
+                asked = given[i]
+                hint = likely(terms, asked)
+            low[i], high[i], _, _, status = worst(
+                terms, question == 0, asked, aim, cap, hint
+            )
         statuses[i] = status
