@@ -18,7 +18,7 @@ import math
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.line import line
 from drdp.privacy.nodes import Terms, cumulants, gather
-from drdp.privacy.saddle import chernoff, period, saddle, steepness
+from drdp.privacy.saddle import chernoff, flag, period, saddle, steepness
 
 __all__ = ["answer"]
 
@@ -165,6 +165,7 @@ def answer(
     share = math.log(0.05 * min(aim, 1e-3))
     limit_far(terms, hint + share, limits)
     sign = 1.0 if remove else -1.0
+    no = flag(0.0)
     work = 0.0
     order, e, moment, bend, found = saddle(
         terms, limits, remove, ask_epsilon, given, start, _COARSE, enough
@@ -220,7 +221,7 @@ def answer(
         if ask_epsilon and (off > 1e-6 or math.fabs(here - e) > math.sqrt(steep)):
             # The saddle point was for another e: start again from there.
             order, e, moment, bend, found = saddle(
-                terms, limits, remove, False, sign * here, guess, _COARSE, -math.inf
+                terms, limits, remove, no, sign * here, guess, _COARSE, -math.inf
             )
             if not found:
                 return 0.0, 0.0, 1.0, 0.0, start, work, _NO_SADDLE
@@ -235,7 +236,7 @@ def answer(
                 own_cuts[i] = cuts[i]
             limit_far(terms, hint + share, limits)
             order, e, moment, bend, found = saddle(
-                terms, limits, remove, False, sign * here, guess, _COARSE, -math.inf
+                terms, limits, remove, no, sign * here, guess, _COARSE, -math.inf
             )
             if not found:
                 return 0.0, 0.0, 1.0, 0.0, start, work, _NO_SADDLE

@@ -15,6 +15,8 @@ from drdp.privacy.tail import tail_exponent
 
 __all__ = ["line"]
 
+_CURVES = (-2.6, -0.5, -0.1, 0.5, 1.2, 2.2, -0.02)
+
 
 @kernel
 def laplace_turn(order: float, y: float, b: float) -> tuple[float, float]:
@@ -110,15 +112,34 @@ def log_one_plus(d_r: float, d_i: float) -> tuple[float, float]:
 
 @kernel
 def tail_bound(
-    terms: Terms, nodes: Nodes, order: float, h: float, y: float, goal: float
+    terms: Terms,
+    nodes: Nodes,
+    order: float,
+    h: float,
+    y: float,
+    goal: float,
+    before: Buffer,
 ) -> tuple[float, float]:
-    """A bound on all terms from y on, times h / pi; and the work it took."""
+    """A bound on all terms from y on, times h / pi; and the work it took.
+
+    Curves are tried until one is good enough: first the one that was best
+    `before`, and none that was far from it.
+    """
     kinds, rates, sigmas, counts, cuts = terms
     offsets, _, xs, taus, losses, _ = nodes
     scale = (1.0 / y + h / (y * y)) / math.pi
-    least = 1e300
+    wanted = math.log(goal / scale)
+    best = 0
+    for j in range(len(before)):
+        if before[j] < before[best]:
+            best = j
+    bar = before[best] + 30.0
+    least = 700.0
     work = 0.0
-    for mode in (-2.6, 0.5, -0.5, 1.2, -0.1, 2.2, -0.02):
+    for again in range(len(before) + 1):
+        j = again - 1 if again > 0 else best
+        if (again > 0 and j == best) or before[j] > bar:
+            continue
         total = 0.0
         for i in range(len(kinds)):
             start = int(offsets[i])
@@ -135,15 +156,16 @@ def tail_bound(
                     taus,
                     losses,
                     y,
-                    mode,
+                    _CURVES[j],
                 )
-                work += 4.0 * (stop - start)
+                work += 30.0 * (stop - start)
             elif kinds[i] == 1.0:
                 total -= 0.5 * counts[i] * (y / sigmas[i]) * (y / sigmas[i])
+        before[j] = total
         least = min(least, total)
-        if math.exp(min(least, 700.0)) * scale < goal:
+        if least < wanted:
             break
-    return math.exp(min(least, 700.0)) * scale, work
+    return math.exp(least) * scale, work
 
 
 @kernel
@@ -160,7 +182,7 @@ def line(
     """The terms M(w_k)/M(c) / (w_k (w_k - 1)), until the rest is below `goal`.
 
     The nodes are good up to y_plan; where the sum has to go further, it goes
-    on with finer ones, good up to twice that height.
+    on with finer ones.
 
     Returns (how many terms, negative where the rest is not below `goal`, the
     bound on the rest, the work, the terms' real and imaginary parts).
@@ -172,7 +194,8 @@ def line(
     terms_i = zeros(most)
     terms_r[0] = 1.0 / (order * (order - 1.0))
     rest = 1e300
-    checked = 0.0
+    check = 0.0
+    before = zeros(len(_CURVES))
     work = 0.0
     k = 1
     while True:
@@ -219,16 +242,20 @@ def line(
             terms_i[k] = height * math.sin(log_i)
             work += count + 20.0
             k += 1
-            if height * (y + h) < goal and y > 1.1 * checked:
-                checked = y
-                bound, spent = tail_bound(terms, nodes, order, h, y + h, goal)
+            # the bound is a little above the terms themselves
+            if height * (y + h) < 0.15 * goal and y > check:
+                check = 1.2 * y
+                bound, spent = tail_bound(
+                    terms, nodes, order, h, y + h, goal, before
+                )
                 work += spent
                 rest = min(rest, bound)
                 if rest < goal:
                     return k, rest, work, terms_r, terms_i
         if work + 2.0 * count * most > cap:
             return -k, rest, work, terms_r, terms_i
-        y_plan *= 2.0
+        # laying nodes out costs as much as some fifty terms
+        y_plan *= 2.0 if most < 100 else 1.4
         more = int(y_plan / h) + 3
         longer_r = zeros(more)
         longer_i = zeros(more)

@@ -281,7 +281,8 @@ def log_moment(
     xs = zeros(count)
     taus = zeros(count)
     losses = zeros(count)
-    return fill(order, q, s, cut, step, low, count, 0, xs, taus, losses)
+    base = int(0.0)  # a constant would have `fill` compiled anew
+    return fill(order, q, s, cut, step, low, count, base, xs, taus, losses)
 
 
 @kernel

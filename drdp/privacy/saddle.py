@@ -12,7 +12,25 @@ from drdp.privacy.kernel import Buffer, kernel
 from drdp.privacy.moments import grid_step
 from drdp.privacy.nodes import Nodes, Terms, gather, lifted, reaches, shifted
 
-__all__ = ["chernoff", "cut_far", "order_limit", "period", "saddle", "steepness"]
+__all__ = [
+    "chernoff",
+    "cut_far",
+    "flag",
+    "order_limit",
+    "period",
+    "saddle",
+    "steepness",
+]
+
+
+@kernel
+def flag(value: float) -> bool:
+    """Whether a number is not 0.
+
+    Compilation makes one function for every constant truth value it is called
+    with; through here it only sees a truth value.
+    """
+    return value != 0.0
 
 
 @kernel

@@ -11,7 +11,7 @@ import math
 from drdp.privacy.contour import answer
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.nodes import Terms, cumulants
-from drdp.privacy.saddle import chernoff, order_limit
+from drdp.privacy.saddle import chernoff, flag, order_limit
 
 __all__ = [
     "add_is_below",
@@ -87,12 +87,11 @@ def add_is_below(
             bounded = False
     if bounded and epsilon >= reach:
         return True, start, 0.0
-    remove = False
-    ask_epsilon = False
+    no = flag(0.0)
     _, coarse, error, _, order, work, status = answer(
         terms,
-        remove,
-        ask_epsilon,
+        no,
+        no,
         epsilon,
         start,
         _COARSE_AIM,
@@ -127,8 +126,8 @@ def worst(
     `hint` is what log delta will hardly be below.
     Returns (lower, upper, slope of log delta, work, status); 0 is an answer.
     """
-    remove = True
-    add = False
+    remove = flag(1.0)
+    add = flag(0.0)
     start = first_guess(terms, ask_epsilon, given, remove)
     epsilon, log_delta, error, slope, start, work, status = answer(
         terms, remove, ask_epsilon, given, start, aim, cap, hint, -math.inf
@@ -197,9 +196,10 @@ def noise_for(
     known = False
     aim = 1e-2
     fine = 0.02 * rtol
+    no = flag(0.0)
     for tried in range(1, 40):
         _, high, _, _, status = worst(
-            one_atom(rate, math.exp(x), steps), False, epsilon, aim, cap, log_delta
+            one_atom(rate, math.exp(x), steps), no, epsilon, aim, cap, log_delta
         )
         if status != 0:
             return 0.0, tried, status
