@@ -72,9 +72,7 @@ def measure(*, quick: bool = False) -> list[Finding]:
             kernels.worst(row, True, asked, aim, CAP, asked)
             middle = time.perf_counter()
             guess = kernels.first_guess(row, True, asked, True)
-            kernels.answer(
-                row, True, True, asked, guess, aim, CAP, asked, -math.inf
-            )
+            kernels.answer(row, True, True, asked, guess, aim, CAP, asked, -math.inf)
             one_way.append(time.perf_counter() - middle)
             each.append(middle - start)
         done = statuses == 0.0

@@ -8,6 +8,7 @@ work allowed and by searching epsilon directly.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal, NamedTuple, final
 
@@ -21,7 +22,7 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.kernel import gear, is_plain
 
-__all__ = ["exact_interval", "is_narrow"]
+__all__ = ["Composition", "composition", "exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
@@ -47,8 +48,8 @@ def exact_interval(
         given: delta for ``"epsilon"``, epsilon for ``"delta"``.
         tolerance: Width to aim for, in epsilon, relative where that is above 1.
     """
-    terms = _terms(parts)
-    if terms is None:
+    terms = composition(parts)
+    if terms is None or all(kind == 2.0 for kind in terms.kinds):
         return None
     found = None
     for aim in (0.3 * min(1e-3, tolerance), _FINEST):
@@ -73,7 +74,7 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
 
 
 @final
-class _Terms(NamedTuple):
+class Composition(NamedTuple):
     """A composition as the kernels want it."""
 
     kinds: list[float]
@@ -85,10 +86,10 @@ class _Terms(NamedTuple):
     def buffers(self, module: ModuleType) -> tuple[object, ...]:
         """In the form that a gear takes."""
         if is_plain(module):
-            return tuple(self)
+            return tuple(list(column) for column in self)
         import numpy as np
 
-        return tuple(np.array(column) for column in self)
+        return tuple(np.array(self))
 
 
 @final
@@ -99,7 +100,8 @@ class _Point(NamedTuple):
     slope: float
 
 
-def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
+def composition(parts: Iterable[tuple[Event, int]]) -> Composition | None:
+    """Atoms as the kernels take them, or None where they cannot."""
     rows = []
     for atom, times in parts:
         match atom:
@@ -113,13 +115,11 @@ def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
                 rows.append((0.0, rate, z, float(times), math.inf))
             case _:
                 return None
-    if all(row[0] == 2.0 for row in rows):
-        return None
-    return _Terms(*(list(column) for column in zip(*rows, strict=True)))
+    return Composition(*(list(column) for column in zip(*rows, strict=True)))
 
 
 def _quick(
-    terms: _Terms, question: Question, given: float, aim: float
+    terms: Composition, question: Question, given: float, aim: float
 ) -> Interval | None:
     """Both directions by the kernels alone."""
     module = gear(_WORST, 2e4)
@@ -135,7 +135,7 @@ def _quick(
     return _interval(low, high, question) if status == 0 else None
 
 
-def _chernoff_epsilon(terms: _Terms, delta: float) -> float:
+def _chernoff_epsilon(terms: Composition, delta: float) -> float:
     """The least epsilon over all orders by Chernoff's bound.
 
     That is the Renyi bound, where "remove" is the worse direction at every
@@ -164,7 +164,7 @@ def _chernoff_epsilon(terms: _Terms, delta: float) -> float:
     return max(0.0, best) * (1.0 + 1e-12)
 
 
-def _is_nil(terms: _Terms, epsilon: float) -> bool:
+def _is_nil(terms: Composition, epsilon: float) -> bool:
     """Whether Chernoff shows both directions' delta to be below any double."""
     module = gear(_WORST, 1e4)
     buffers = terms.buffers(module)
@@ -186,7 +186,7 @@ def _interval(low: float, high: float, question: Question) -> Interval:
 
 
 def _patient(
-    terms: _Terms, question: Question, given: float, aim: float
+    terms: Composition, question: Question, given: float, aim: float
 ) -> Interval | None:
     """The worse of both directions, each by whatever works."""
     remove = _direction(terms, question, given, aim, remove=True)
@@ -209,7 +209,7 @@ def _patient(
 
 
 def _direction(
-    terms: _Terms, question: Question, given: float, aim: float, *, remove: bool
+    terms: Composition, question: Question, given: float, aim: float, *, remove: bool
 ) -> _Point | None:
     """One direction's answer: cheap tries first, then expensive ones."""
     asked = math.log(given) if question == "epsilon" else given
@@ -241,7 +241,7 @@ def _direction(
 class _Ask(NamedTuple):
     """One question to the kernels; `hint` is what log delta is hardly below."""
 
-    terms: _Terms
+    terms: Composition
     ask_epsilon: bool
     asked: float
     aim: float

@@ -245,9 +245,7 @@ def line(
             # the bound is a little above the terms themselves
             if height * (y + h) < 0.15 * goal and y > check:
                 check = 1.2 * y
-                bound, spent = tail_bound(
-                    terms, nodes, order, h, y + h, goal, before
-                )
+                bound, spent = tail_bound(terms, nodes, order, h, y + h, goal, before)
                 work += spent
                 rest = min(rest, bound)
                 if rest < goal:

@@ -225,19 +225,23 @@ def lifted(
             start = int(offsets[i])
             stop = int(offsets[i + 1])
             k0, k1, k2 = reweigh(start, stop, taus, losses, d)
-            missed = -grid_effort(steps[i], sigmas[i], there, rates[i])
-            missed = math.exp(min(missed, 50.0))
+            # logs of what is missed, relative to what the nodes say
+            aliased = -grid_effort(steps[i], sigmas[i], there, rates[i])
             high = xs[stop - 1]
             if there < 0.0:
                 far = max(0.0, (there * rates[i] - xs[start]) / sigmas[i])
-                missed += math.exp(-0.5 * far * far)
+                outside = -0.5 * far * far
             elif high > cuts[i] - 0.1 * steps[i]:
                 # from here on the nodes up to the cut fall by e^-1/2 each
-                missed += 2.0 * taus[stop - 1] * math.exp(d * losses[stop - 1] - k0)
+                last = max(taus[stop - 1], 1e-300)
+                outside = math.log(2.0 * last) + d * losses[stop - 1] - k0
             else:
-                far = beyond(there, rates[i], sigmas[i], high) - moments[i] - k0
-                missed += math.exp(min(far, 50.0))
-            k0 += math.log1p(missed)
+                outside = beyond(there, rates[i], sigmas[i], high) - moments[i] - k0
+            most = max(aliased, outside)
+            if most > 30.0:
+                k0 += most + 1.1
+            else:
+                k0 += math.log1p(math.exp(aliased) + math.exp(outside))
         moment += counts[i] * k0
         slope += counts[i] * k1
         bend += counts[i] * k2

@@ -173,19 +173,19 @@ def one_atom(rate: float, sigma: float, steps: float) -> Terms:
 
 @kernel
 def noise_for(
-    rate: float,
-    steps: float,
+    terms: Terms,
     epsilon: float,
     log_delta: float,
     guess: float,
     rtol: float,
     cap: float,
 ) -> tuple[float, int, int]:
-    """The noise multiplier at which equal sampled Gaussians meet a target.
+    """The noise multiplier of the first atom at which all meet a target.
 
     Secant steps on log delta against log sigma, then a last step to the safe
     side whose certified log delta is tested to be at most `log_delta`, within
-    a relative `rtol` of the boundary.
+    a relative `rtol` of the boundary.  The first noise multiplier in `terms`
+    is overwritten.
 
     Returns (noise multiplier, evaluations, status); 0 is an answer.
     """
@@ -194,33 +194,34 @@ def noise_for(
     before_x = 0.0
     before = 0.0
     known = False
+    last = False
     aim = 1e-2
-    fine = 0.02 * rtol
     no = flag(0.0)
     for tried in range(1, 40):
-        _, high, _, _, status = worst(
-            one_atom(rate, math.exp(x), steps), no, epsilon, aim, cap, log_delta
-        )
+        terms[2][0] = math.exp(x)
+        _, high, _, _, status = worst(terms, no, epsilon, aim, cap, log_delta)
         if status != 0:
             return 0.0, tried, status
         gap = high - log_delta
         if known and math.fabs(x - before_x) > 1e-12:
             found = (gap - before) / (x - before_x)
-            if found < -0.01:
+            if found < -1e-4:
                 slope = found
         move = -gap / slope
-        if aim == fine and gap <= 0.0 and -gap < -slope * 0.9 * rtol:
+        if last and gap <= 0.0 and -gap < -slope * 0.9 * rtol:
             return math.exp(x), tried, 0
         before_x = x
         before = gap
         known = math.fabs(move) < 3.0
-        if aim == fine:
+        if last:
             # close in from the safe side
             move += 0.3 * rtol
         x += min(max(move, -1.5), 1.5)
         if math.fabs(move) < 3e-3:
-            aim = fine
+            last = True
             known = known and math.fabs(move) > 1e-7
+            # where others cost most, delta must be known better
+            aim = 0.02 * rtol * min(1.0, -slope)
         elif math.fabs(move) < 0.1:
             aim = 1e-4
     return 0.0, 40, 4
@@ -249,7 +250,12 @@ def many(
     for i in range(len(rates)):
         if question == 2:
             sigma, _, status = noise_for(
-                rates[i], steps[i], given[i], log_deltas[i], sigmas[i], aim, cap
+                one_atom(rates[i], sigmas[i], steps[i]),
+                given[i],
+                log_deltas[i],
+                sigmas[i],
+                aim,
+                cap,
             )
             low[i] = sigma
             high[i] = sigma
