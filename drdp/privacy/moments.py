@@ -108,17 +108,21 @@ def grid_step(
 @kernel
 def grid_effort(step: float, s: float, order: float, q: float) -> float:
     """The effort that a step amounts to at a real order: `grid_step` inverted."""
-    best = -math.inf
     square = s * s
+    # best for a normal law, and small where s is large
+    phi = min(2.0 * math.pi / step, _SHIFT * _SHIFTS)
+    best = 2.0 * math.pi * square * phi / step - 0.7 - 0.5 * square * phi * phi
+    if order >= 0.0:
+        return best
+    best -= order * math.log(math.cos(0.5 * phi))
     flat = order * math.log1p(-q) if q < 1.0 else math.inf
     for i in range(_SHIFTS):
         phi = _SHIFT * (i + 1)
         growth = 0.5 * square * phi * phi
-        if order < 0.0:
-            steep = order * _LOG_COSINE_HALF[i]
-            if phi <= 1.5707 and flat < steep:
-                steep = flat
-            growth += steep
+        steep = order * _LOG_COSINE_HALF[i]
+        if phi <= 1.5707 and flat < steep:
+            steep = flat
+        growth += steep
         best = max(best, 2.0 * math.pi * square * phi / step - 0.7 - growth)
     return best
 

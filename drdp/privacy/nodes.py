@@ -203,9 +203,9 @@ def lifted(
     """An upper bound on log M(order + d) / M(order); and its derivatives, roughly.
 
     What the nodes of another order can miss is added: aliasing at the new
-    order, and the law's mass beyond the last node (positive orders) or the
-    first one (negative orders).  Where their probabilities would leave the
-    doubles, the moment is summed anew.
+    order, and the law's mass beyond the last node and before the first.  Where
+    their probabilities would leave the doubles, or the first node is too near
+    the bulk or the step too long, the moment is summed anew.
     """
     kinds, rates, sigmas, counts, cuts = terms
     offsets, steps, xs, taus, losses, moments = nodes
@@ -217,31 +217,42 @@ def lifted(
         if kinds[i] != 0.0:
             k0, k1, k2 = plain_moment(kinds[i], sigmas[i], there)
             k0 -= moments[i]
-        elif not tame(nodes, i, d):
+            moment += counts[i] * k0
+            slope += counts[i] * k1
+            bend += counts[i] * k2
+            continue
+        s = sigmas[i]
+        start = int(offsets[i])
+        stop = int(offsets[i + 1])
+        low = xs[start]
+        high = xs[stop - 1]
+        # in deviations: the tilted law of a negative order is no wider than Q
+        near = (there * rates[i] - low) / s
+        fine = grid_effort(steps[i], s, there, rates[i])
+        if not tame(nodes, i, d) or fine < 2.0 or (there < 0.0 and near < 2.0):
             own = 22.0 + math.log(counts[i])
-            k0, k1, k2 = log_moment(there, rates[i], sigmas[i], cuts[i], own)
+            k0, k1, k2 = log_moment(there, rates[i], s, cuts[i], own)
             k0 -= moments[i]
         else:
-            start = int(offsets[i])
-            stop = int(offsets[i + 1])
             k0, k1, k2 = reweigh(start, stop, taus, losses, d)
-            # logs of what is missed, relative to what the nodes say
-            aliased = -grid_effort(steps[i], sigmas[i], there, rates[i])
-            high = xs[stop - 1]
+            # where (1 + u)^order is at most 1, by Q's own tail; M is at least 1
+            side = high if there < 0.0 else low
+            missed = math.exp(-0.5 * (side / s) * (side / s))
+            # log of what is missed on the other, relative to what the nodes say
             if there < 0.0:
-                far = max(0.0, (there * rates[i] - xs[start]) / sigmas[i])
-                outside = -0.5 * far * far
+                outside = 0.2 - 0.5 * near * near
             elif high > cuts[i] - 0.1 * steps[i]:
                 # from here on the nodes up to the cut fall by e^-1/2 each
                 last = max(taus[stop - 1], 1e-300)
                 outside = math.log(2.0 * last) + d * losses[stop - 1] - k0
             else:
-                outside = beyond(there, rates[i], sigmas[i], high) - moments[i] - k0
-            most = max(aliased, outside)
-            if most > 30.0:
-                k0 += most + 1.1
+                outside = beyond(there, rates[i], s, high) - moments[i] - k0
+            # a share a of the whole is missed to aliasing: -log(1 - a) < 1.2 a
+            k0 += 1.2 * math.exp(-fine)
+            if outside > 30.0:
+                k0 += outside + 1e-9
             else:
-                k0 += math.log1p(math.exp(aliased) + math.exp(outside))
+                k0 += math.log1p(math.exp(outside) + missed)
         moment += counts[i] * k0
         slope += counts[i] * k1
         bend += counts[i] * k2

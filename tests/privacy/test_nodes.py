@@ -67,7 +67,7 @@ def test_what_is_cut_off_has_no_more_than_its_chance(atom, log_cost):
 
 
 @given(ATOMS, st.floats(1.0, 30.0), st.floats(0.0, 12.0))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_the_mass_beyond_is_bounded(atom, order, far):
     rate, noise, _ = atom
     high = 1.0 + far * noise
@@ -80,7 +80,7 @@ def test_the_mass_beyond_is_bounded(atom, order, far):
 
         # beyond the last end the bump about x = order has long fallen off
         last = max(order, high) + 14.0 * noise
-        ends = [high + (last - high) * i / 20 for i in range(21)]
+        ends = [high + (last - high) * i / 10 for i in range(11)]
         truth = float(mpmath.log(mpmath.quad(integrand, ends)))
     assert beyond(order, rate, noise, high) >= truth - 1e-9
 
@@ -116,6 +116,7 @@ def test_the_effort_of_a_step_is_what_it_was_made_for(atom, order, effort):
     rate, noise, _ = atom
     step = grid_step(noise, order, rate, 0.0, 1.0, effort)
     found = grid_effort(step, noise, order, rate)
-    # the step's own shift may lie between those that are tried
-    assert found <= effort + 1e-6
-    assert found >= effort - 0.1 * effort or noise > 5.0
+    assert found >= effort - 1e-6
+    # more is only found where a better shift lies between those that are tried
+    assert found <= effort * 1.1 or (order < 0.0 and noise > 5.0)
+    assert grid_effort(2.0 * step, noise, order, rate) < found
