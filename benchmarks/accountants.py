@@ -77,9 +77,9 @@ def measure(*, quick: bool = False) -> list[Finding]:
     found = []
     for setting in (*USUAL, *HARD):
         row, asked = terms(setting), math.log(setting.delta)
-        low, high, _, _, status = kernels.worst(row, True, asked, AIM, CAP)
+        low, high, _, _, status = kernels.worst(row, True, asked, AIM, CAP, asked)
         answer = fresh(setting)
-        spent = timed(partial(kernels.worst, row, True, asked, AIM, CAP))
+        spent = timed(partial(kernels.worst, row, True, asked, AIM, CAP, asked))
         note = "" if status == 0 else "passes"
         answers = {
             KERNEL: Timed(spent, 0.5 * (low + high) if not note else math.nan, note),

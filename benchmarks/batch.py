@@ -67,11 +67,12 @@ def measure(*, quick: bool = False) -> list[Finding]:
                 np.array([value])
                 for value in (0.0, rates[i], noises[i], steps[i], math.inf)
             )
+            asked = log_deltas[i]
             start = time.perf_counter()
-            kernels.worst(row, True, log_deltas[i], aim, CAP)
+            kernels.worst(row, True, asked, aim, CAP, asked)
             middle = time.perf_counter()
-            guess = kernels.first_guess(row, True, log_deltas[i], True)
-            kernels.answer(row, True, True, log_deltas[i], guess, aim, CAP)
+            guess = kernels.first_guess(row, True, asked, True)
+            kernels.answer(row, True, True, asked, guess, aim, CAP, asked, -math.inf)
             one_way.append(time.perf_counter() - middle)
             each.append(middle - start)
         done = statuses == 0.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import numpy as np
+
 from benchmarks.measure import (
     Section,
     Timed,
@@ -41,14 +43,11 @@ def guess(setting: Setting) -> float:
 
 def by_kernel(setting: Setting) -> float:
     """The compiled search, its starting point included."""
+    start = guess(setting)
+    row = np.array([[0.0], [setting.rate], [start], [setting.steps], [math.inf]])
+    row[0] = 1.0 if setting.rate == 1.0 else 0.0
     noise, _, status = compiled().noise_for(
-        setting.rate,
-        float(setting.steps),
-        setting.epsilon,
-        math.log(setting.delta),
-        guess(setting),
-        RTOL,
-        CAP,
+        tuple(row), setting.epsilon, math.log(setting.delta), start, RTOL, CAP
     )
     return noise if status == 0 else math.nan
 

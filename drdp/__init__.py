@@ -37,9 +37,9 @@ _HOMES = {
         "Within",
         "calibrate",
         "calibrate_count",
-        "noise_multiplier_for",
         "within",
     ),
+    "drdp.privacy.inversion": ("cohort_size_for", "noise_multiplier_for"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -64,6 +64,7 @@ __all__ = [
     "atoms",
     "calibrate",
     "calibrate_count",
+    "cohort_size_for",
     "delta_interval",
     "deltas",
     "epsilon_interval",
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
         Within,
         calibrate,
         calibrate_count,
-        noise_multiplier_for,
         within,
     )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
@@ -103,6 +103,7 @@ if TYPE_CHECKING:
         atoms,
     )
     from drdp.privacy.gdp import gdp_curve
+    from drdp.privacy.inversion import cohort_size_for, noise_multiplier_for
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve

@@ -17,12 +17,12 @@ from drdp.privacy.calibration import (
     Within,
     calibrate,
     calibrate_count,
-    noise_multiplier_for,
     within,
 )
 from drdp.privacy.curves import Accountant, Bound, Interval, PrivacyCurve
 from drdp.privacy.events import Event
 from drdp.privacy.gdp import clt_noise_multiplier
+from drdp.privacy.inversion import noise_multiplier_for
 from drdp.privacy.pld import delta_interval, epsilon_interval
 
 __all__ = [

@@ -6,8 +6,10 @@ Only `math` is used, so a single command-line answer never waits for an import.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 __all__ = [
+    "close_in",
     "gaussian_delta",
     "gaussian_log_delta",
     "log_diff_exp",
@@ -55,6 +57,45 @@ def log_diff_exp(a: float, b: float) -> float:
     return a + math.log(-math.expm1(b - a))
 
 
+def close_in(
+    excess: Callable[[float], float], bad: float, good: float, rtol: float
+) -> float:
+    """The good end of a bracket that was shrunk to a relative width.
+
+    Secant steps; each probe aims a little beside the root, on the side where
+    the bracket is still wide, so that both ends close in.  Where four of them
+    do not halve the bracket, it is halved.
+
+    Args:
+        excess: A monotone function, at most 0 at `good` and above 0 at `bad`.
+        bad: One end.
+        good: The other end; what is returned was tested as well.
+        rtol: How close to the boundary the answer must be, relatively.
+    """
+    older, newer = (bad, excess(bad)), (good, excess(good))
+    probes, target = 0, 0.5 * math.fabs(good - bad)
+    while math.fabs(good - bad) > (width := rtol * math.fabs(good)):
+        probe = middle = 0.5 * (good + bad)
+        rise = newer[1] - older[1]
+        if probes < 4 and rise != 0.0 and math.isfinite(rise):
+            root = newer[0] - newer[1] * (newer[0] - older[0]) / rise
+            aside = math.copysign(0.4 * width, good - bad)
+            probe = root + aside if math.fabs(good - root) > width else root - aside
+        if not min(bad, good) < probe < max(bad, good):
+            probe = middle
+            if not min(bad, good) < probe < max(bad, good):
+                break
+        older, newer = newer, (probe, excess(probe))
+        if newer[1] <= 0.0:
+            good = probe
+        else:
+            bad = probe
+        probes += 1
+        if math.fabs(good - bad) <= target:
+            probes, target = 0, 0.5 * math.fabs(good - bad)
+    return good
+
+
 def gaussian_log_delta(epsilon: float, mu: float) -> float:
     """log delta(epsilon) of mu-GDP, any real epsilon, tails included.
 
@@ -96,13 +137,7 @@ def solve_gaussian_epsilon(delta: float, mu: float) -> float:
     low, high = 0.0, mu * (0.5 * mu + math.sqrt(2.0 * -wanted) + 1.0)
     while gaussian_log_delta(high, mu) > wanted:
         low, high = high, 2.0 * high
-    while high - low > 1e-13 * high:
-        middle = 0.5 * (low + high)
-        if gaussian_log_delta(middle, mu) <= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+    return close_in(lambda e: gaussian_log_delta(e, mu) - wanted, low, high, 1e-13)
 
 
 def solve_gaussian_mu(epsilon: float, delta: float) -> float:
@@ -111,13 +146,13 @@ def solve_gaussian_mu(epsilon: float, delta: float) -> float:
     low, high = 0.0, 1.0
     while gaussian_log_delta(epsilon, high) <= wanted:
         low, high = high, 2.0 * high
-    while high - low > 1e-13 * high:
-        middle = 0.5 * (low + high)
-        if gaussian_log_delta(epsilon, middle) <= wanted:
-            low = middle
-        else:
-            high = middle
-    return low
+    if low == 0.0:
+        low = 0.5
+        while gaussian_log_delta(epsilon, low) > wanted:
+            high, low = low, 0.5 * low
+    return close_in(
+        lambda mu: gaussian_log_delta(epsilon, mu) - wanted, high, low, 1e-13
+    )
 
 
 def _mills_gap(upper: float, mu: float) -> float:

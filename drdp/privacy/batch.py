@@ -1,8 +1,9 @@
 """Many certified answers at once, for Poisson-sampled Gaussians.
 
 Arguments broadcast as in numpy; compiled kernels do the work on all
-processors.  What they leave unanswered goes through the accountant one by one,
-so every element is certified.
+processors.  What they leave unanswered, or answer with an interval wider than
+the accountant's own, goes through the accountant one by one, so every element
+is certified.
 
 >>> epsilons([1.0, 2.0], rate=0.05, steps=20, delta=1e-5).round(4)
 array([1.9847, 0.5143])
@@ -22,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.privacy._special import solve_gaussian_mu
-from drdp.privacy.calibration import noise_multiplier_for
 from drdp.privacy.events import Event, Gaussian, PoissonSampled
+from drdp.privacy.inversion import noise_multiplier_for
 from drdp.privacy.kernel import compiled
 from drdp.privacy.pld import delta_interval, epsilon_interval
 
@@ -32,6 +33,7 @@ __all__ = ["deltas", "epsilons", "noise_multipliers"]
 Array = NDArray[np.float64]
 
 _AIM = 1e-9
+_TOLERANCE = 1e-6  # the accountant's default
 _CAP = 1e6  # passes; what needs more is answered one by one
 _CHUNK = 64
 _ROUND_UP = 1.0 + 1e-14
@@ -58,12 +60,12 @@ def epsilons(
     (z, q, t, d), shape = _columns(
         noise_multiplier=noise_multiplier, rate=rate, steps=steps, delta=delta
     )
-    values = _kernel(_EPSILON, q, t, z, d, np.log(d), _AIM)
+    values, good = _kernel(_EPSILON, q, t, z, d, np.log(d), _AIM)
 
     def alone(i: int) -> float:
         return epsilon_interval(_run(z[i], q[i], t[i]), d[i]).upper
 
-    return _filled(values, alone).reshape(shape)
+    return _filled(values, good, alone).reshape(shape)
 
 
 def deltas(
@@ -80,13 +82,13 @@ def deltas(
     (z, q, t, e), shape = _columns(
         noise_multiplier=noise_multiplier, rate=rate, steps=steps, epsilon=epsilon
     )
-    logs = _kernel(_DELTA, q, t, z, e, np.zeros_like(e), _AIM)
+    logs, good = _kernel(_DELTA, q, t, z, e, np.zeros_like(e), _AIM)
     values = np.minimum(1.0, np.exp(logs) * _ROUND_UP)
 
     def alone(i: int) -> float:
         return delta_interval(_run(z[i], q[i], t[i]), e[i]).upper
 
-    return _filled(values, alone).reshape(shape)
+    return _filled(values, good, alone).reshape(shape)
 
 
 def noise_multipliers(
@@ -118,12 +120,12 @@ def noise_multipliers(
     rtol = _check.positive(rtol=rtol)
     (e, d, q, t), shape = _columns(epsilon=epsilon, delta=delta, rate=rate, steps=steps)
     guess = np.array([_guess(*row) for row in zip(e, d, q, t, strict=True)])
-    values = _kernel(_NOISE, q, t, guess, e, np.log(d), rtol)
+    values, good = _kernel(_NOISE, q, t, guess, e, np.log(d), rtol)
 
     def alone(i: int) -> float:
         return noise_multiplier_for(e[i], d[i], q[i], int(t[i]), rtol=rtol)
 
-    return _filled(values, alone).reshape(shape)
+    return _filled(values, good, alone).reshape(shape)
 
 
 def _run(noise_multiplier: float, rate: float, steps: float) -> Event:
@@ -173,32 +175,43 @@ _DOMAINS = {
 
 def _kernel(
     question: int, q: Array, t: Array, z: Array, given: Array, logs: Array, aim: float
-) -> Array:
-    """The upper ends by the compiled kernels; nan where they do not answer."""
+) -> tuple[Array, NDArray[np.bool_]]:
+    """The upper ends by the compiled kernels; and where nothing else is needed.
+
+    nan where they do not answer; good where they do, and within the tolerance
+    of the accountant: in epsilon, relative where that is above 1, or relative
+    in delta.
+    """
     high = np.full(q.size, np.nan)
+    good = np.zeros(q.size, dtype=np.bool_)
     # one step and no sampling have closed forms; absurd noise a coarse bound
     usual = np.flatnonzero((q < 1.0) & (t > 1.0) & (z > 0.05) & (z < 1e5))
     if usual.size == 0:
-        return high
+        return high, good
     many = compiled().many
     columns = [column[usual] for column in (q, t, z, given, logs)]
 
-    def work(start: int) -> tuple[Array, Array]:
+    def work(start: int) -> tuple[Array, Array, Array]:
         part = [column[start : start + _CHUNK] for column in columns]
         low, top, status = (np.zeros(part[0].size) for _ in range(3))
         many(question, *part, aim, _CAP, low, top, status)
-        return top, status
+        return low, top, status
 
     starts = range(0, usual.size, _CHUNK)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         answers: list[Any] = list(pool.map(work, starts))
-    top = np.concatenate([answer[0] for answer in answers])
-    status = np.concatenate([answer[1] for answer in answers])
-    high[usual[status == 0.0]] = top[status == 0.0]
-    return high
+    low, top, status = (np.concatenate(column) for column in zip(*answers, strict=True))
+    answered = status == 0.0
+    high[usual[answered]] = top[answered]
+    scale = np.maximum(1.0, top) if question == _EPSILON else 1.0
+    good[usual] = answered & (top - low <= _TOLERANCE * scale)
+    return high, good
 
 
-def _filled(values: Array, alone: Callable[[int], float]) -> Array:
-    for i in np.flatnonzero(np.isnan(values)):
-        values[i] = alone(int(i))
+def _filled(
+    values: Array, good: NDArray[np.bool_], alone: Callable[[int], float]
+) -> Array:
+    """The values, or the accountant's where those are missing or may be better."""
+    for i in np.flatnonzero(~good):
+        values[i] = np.fmin(values[i], alone(int(i)))
     return values

@@ -20,17 +20,14 @@ from typing import Literal, Protocol, final
 
 from drdp import _check
 from drdp.errors import CalibrationError, EstimateRefusedError, InvalidArgumentError
-from drdp.privacy._special import solve_gaussian_mu
 from drdp.privacy.curves import Accountant, PrivacyCurve
-from drdp.privacy.events import Event, Gaussian, PoissonSampled
-from drdp.privacy.kernel import gear
+from drdp.privacy.events import Event
 
 __all__ = [
     "Target",
     "Within",
     "calibrate",
     "calibrate_count",
-    "noise_multiplier_for",
     "within",
 ]
 
@@ -142,57 +139,6 @@ def calibrate(
 
     unsafe, safe = _bracket(excess, start, floor, ceiling)
     return value_at(_narrow(excess, unsafe, safe, rtol))
-
-
-def noise_multiplier_for(
-    epsilon: float, delta: float, rate: float, steps: int, *, rtol: float = 1e-6
-) -> float:
-    """The certified noise multiplier of Poisson-sampled Gaussian rounds.
-
-    What ``calibrate`` gives with `pld_curve`, sooner: the search runs inside
-    the kernels, and only its last steps at full precision.
-
-    Args:
-        epsilon: The target, above 0.
-        delta: Strictly between 0 and 1.
-        rate: The sampling rate, in (0, 1].
-        steps: The number of rounds, at least 1.
-        rtol: How close to the boundary the answer must be, relatively.
-
-    Returns:
-        A noise multiplier that was tested private under add/remove and
-        zero-out adjacency.
-
-    Raises:
-        CalibrationError: If the target asks for nothing, or cannot be met.
-
-    >>> round(noise_multiplier_for(2.0, 1e-5, 0.05, 20), 4)
-    0.9968
-    """
-    target = within(_check.positive(epsilon=epsilon), delta)
-    rate, rtol = (
-        _check.positive(rate=_check.rate(rate=rate)),
-        _check.positive(rtol=rtol),
-    )
-    steps = _check.count(least=1, steps=steps)
-    square = solve_gaussian_mu(epsilon, delta) ** 2 / steps
-    guess = min(max(1.0 / math.sqrt(math.log1p(square / rate**2)), 0.05), 1e5)
-    if rate < 1.0 and steps > 1:
-        module = gear("drdp.privacy.worst", 5e5)
-        found, _, status = module.noise_for(
-            rate, float(steps), epsilon, math.log(delta), guess, rtol, 1e6
-        )
-        if status == 0:
-            return float(found)
-    from drdp.privacy.pld import pld_curve
-
-    return calibrate(
-        lambda z: PoissonSampled(rate, Gaussian(z)) * steps,
-        pld_curve,
-        target,
-        guess=guess,
-        rtol=rtol,
-    )
 
 
 def calibrate_count(

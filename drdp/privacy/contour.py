@@ -16,15 +16,9 @@ from __future__ import annotations
 import math
 
 from drdp.privacy.kernel import Buffer, kernel, zeros
-from drdp.privacy.line import layout, line
-from drdp.privacy.saddle import (
-    Terms,
-    cumulants,
-    period,
-    saddle_for_delta,
-    saddle_for_epsilon,
-    steepness,
-)
+from drdp.privacy.line import line
+from drdp.privacy.nodes import Terms, cumulants, gather
+from drdp.privacy.saddle import chernoff, flag, period, saddle, steepness
 
 __all__ = ["answer"]
 
@@ -33,23 +27,28 @@ _TOO_MUCH_WORK = 2
 _NO_CERTIFICATE = 3
 _NO_CONVERGENCE = 4
 _AT_ZERO = 5
+_BELOW = 6
+_COARSE = 14.0
 
 
 @kernel
 def read(
-    terms_k: Buffer, filled: int, order: float, h: float, e: float
+    terms_r: Buffer, terms_i: Buffer, filled: int, order: float, h: float, e: float
 ) -> tuple[float, float, float]:
     """The sum at e: its value, sum of w_k times its terms, sum of |terms|."""
-    most = len(terms_k) // 2
-    total = 0.5 * terms_k[0]
+    total = 0.5 * terms_r[0]
     inner = total * order
     mass = math.fabs(total)
+    turn_r = math.cos(h * e)
+    turn_i = -math.sin(h * e)
+    c_r = 1.0
+    c_i = 0.0
     for k in range(1, filled):
-        angle = -h * k * e
-        cosine = math.cos(angle)
-        sine = math.sin(angle)
-        t_r = terms_k[k] * cosine - terms_k[most + k] * sine
-        t_i = terms_k[k] * sine + terms_k[most + k] * cosine
+        b_r = c_r * turn_r - c_i * turn_i
+        c_i = c_r * turn_i + c_i * turn_r
+        c_r = b_r
+        t_r = terms_r[k] * c_r - terms_i[k] * c_i
+        t_i = terms_r[k] * c_i + terms_i[k] * c_r
         total += t_r
         inner += order * t_r - h * k * t_i
         mass += math.fabs(t_r)
@@ -59,7 +58,8 @@ def read(
 
 @kernel
 def solve(
-    terms_k: Buffer,
+    terms_r: Buffer,
+    terms_i: Buffer,
     filled: int,
     order: float,
     h: float,
@@ -68,6 +68,7 @@ def solve(
     remove: bool,
     ask_epsilon: bool,
     wanted: float,
+    close: float,
     span: float,
 ) -> tuple[float, float, float, float, float]:
     """Newton's method for e on stored terms; or just delta at e.
@@ -81,7 +82,7 @@ def solve(
     mass = 0.0
     middle = e
     for _ in range(30):
-        total, inner, mass = read(terms_k, filled, order, h, e)
+        total, inner, mass = read(terms_r, terms_i, filled, order, h, e)
         if not total > 0.0:
             break
         log_delta = moment - order * e + math.log(total)
@@ -91,14 +92,35 @@ def solve(
             slope += 1.0
         if not ask_epsilon:
             break
-        move = (wanted - log_delta) / slope
-        if math.fabs(move) < 1e-14 * (1.0 + math.fabs(e)):
+        gap = wanted - log_delta
+        move = gap / slope
+        if math.fabs(gap) < close or math.fabs(move) < 1e-14 * (1.0 + math.fabs(e)):
             break
         move = min(max(move, -0.2 * span), 0.2 * span)
         if math.fabs(e + move - middle) > 0.4 * span:
             break
         e += move
     return e, log_delta, slope, total, mass
+
+
+@kernel
+def limit_far(terms: Terms, log_cost: float, limits: Buffer) -> None:
+    """Where each sampled atom's x may be cut off.
+
+    The chance that any x is beyond, under either component, is at most
+    e^log_cost each: Phi(-t) <= e^(-t^2/2) / 2.
+    """
+    kinds, rates, sigmas, counts, cuts = terms
+    total = 0.0
+    for i in range(len(kinds)):
+        total += counts[i]
+    for i in range(len(kinds)):
+        limits[i] = cuts[i]
+        if kinds[i] == 0.0:
+            most = math.log(0.5 * total) - log_cost
+            far = math.sqrt(2.0 * max(0.0, most + math.log(rates[i])))
+            plain = math.sqrt(2.0 * max(0.0, most))
+            limits[i] = min(cuts[i], max(1.0 + far * sigmas[i], plain * sigmas[i]))
 
 
 @kernel
@@ -110,6 +132,8 @@ def answer(
     start: float,
     aim: float,
     cap: float,
+    hint: float,
+    enough: float,
 ) -> tuple[float, float, float, float, float, float, int]:
     """delta at a given epsilon, or epsilon at a given log delta.
 
@@ -121,69 +145,101 @@ def answer(
         start: A guess of |order - 1| (remove) or |order| (add).
         aim: The relative error of delta to aim for.
         cap: The most work to spend, in passes of the inner loop.
+        hint: What log delta will hardly be below; where delta cannot come
+            from a far mode of the law, that mode is cut off.
+        enough: Where Chernoff's bound on log delta at the given epsilon is at
+            most this, nothing more is asked, and the status is 6.
 
     Returns:
         (epsilon, log delta, relative error of delta, d log delta / d epsilon,
         |order - 1| or |order|, work, status); status 0 is an answer.
     """
-    size = len(terms[0])
+    kinds, rates, sigmas, counts, cuts = terms
+    size = len(kinds)
+    own_cuts = zeros(size)
+    limits = zeros(size)
+    for i in range(size):
+        own_cuts[i] = cuts[i]
+    terms = (kinds, rates, sigmas, counts, own_cuts)
+    # what may be cut off, relative to delta
+    share = math.log(0.05 * min(aim, 1e-3))
+    limit_far(terms, hint + share, limits)
     sign = 1.0 if remove else -1.0
-    e = sign * given
+    no = flag(0.0)
     work = 0.0
-    coarse = 14.0
-    if ask_epsilon:
-        order, e, found = saddle_for_delta(terms, given, remove, start, coarse)
-    else:
-        order, _, found = saddle_for_epsilon(terms, e, remove, start, coarse)
+    order, e, moment, bend, found = saddle(
+        terms, limits, remove, ask_epsilon, given, start, _COARSE, enough
+    )
     if not found:
+        if chernoff(moment, order, e, remove) < enough:
+            moment, _, _ = cumulants(terms, order, 22.0)
+            if chernoff(moment, order, e, remove) + 1e-6 <= enough:
+                return sign * e, enough, 1.0, 0.0, start, work, _BELOW
         return 0.0, 0.0, 1.0, 0.0, start, work, _NO_SADDLE
     if ask_epsilon and sign * e <= 0.0:
         return 0.0, 0.0, 1.0, 0.0, start, work, _AT_ZERO
-    steps = zeros(size)
-    offsets = zeros(size + 1)
-    y_plan = 0.0
     for _ in range(12):
-        moment, _, bend = cumulants(terms, order, coarse)
         steep = steepness(order, bend)
         # The sum is near 1 / (c (c-1) sqrt(2 pi steep)).
         scale = math.fabs(order * (order - 1.0)) * math.sqrt(6.3 * steep)
         effort = max(8.0, 2.0 - math.log(aim)) + max(0.0, math.log(scale))
         goal = 0.25 * aim / scale
+        y_plan = 1.2 * math.sqrt(2.0 * effort / steep)
+        nodes, moment, _, bend = gather(terms, order, y_plan, effort)
         span, rate_above, lift_above, rate_below, lift_below = period(
-            terms, order, moment, steep, e, remove, effort
+            terms, nodes, order, moment, steep, e, remove, effort
         )
         h = 2.0 * math.pi / span
-        y_plan = max(y_plan, 1.2 * math.sqrt(2.0 * effort / steep))
-        most = int(y_plan / h) + 3
-        nodes = layout(terms, order, y_plan, effort, steps, offsets)
-        if float(nodes) * most > cap - work:
+        if len(nodes[2]) * (y_plan / h) > cap - work:
             return 0.0, 0.0, 1.0, 0.0, start, work, _TOO_MUCH_WORK
-        moment, filled, rest, spent, terms_k = line(
-            terms, order, h, most, steps, offsets, goal, effort
+        filled, rest, spent, terms_r, terms_i = line(
+            terms, nodes, order, h, y_plan, goal, effort, cap - work
         )
         work += spent
         if filled < 0:
-            # A longer line, or what there is where that would cost too much.
-            if 5.0 * nodes * most < cap - work:
-                y_plan *= 2.0
-                continue
             if rest * scale > 0.02:
                 return 0.0, 0.0, 1.0, 0.0, start, work, _NO_CERTIFICATE
             filled = -filled
         here, log_delta, slope, total, mass = solve(
-            terms_k, filled, order, h, moment, e, remove, ask_epsilon, given, span
+            terms_r,
+            terms_i,
+            filled,
+            order,
+            h,
+            moment,
+            e,
+            remove,
+            ask_epsilon,
+            given,
+            1e-3 * aim,
+            span,
         )
         if not total > 0.0:
             return 0.0, 0.0, 1.0, 0.0, start, work, _NO_CONVERGENCE
+        guess = order - 1.0 if remove else -order
         off = math.fabs(log_delta - given) if ask_epsilon else 0.0
         if ask_epsilon and (off > 1e-6 or math.fabs(here - e) > math.sqrt(steep)):
             # The saddle point was for another e: start again from there.
-            e = here
-            guess = order - 1.0 if remove else -order
-            order, _, found = saddle_for_epsilon(terms, e, remove, guess, coarse)
+            order, e, moment, bend, found = saddle(
+                terms, limits, remove, no, sign * here, guess, _COARSE, -math.inf
+            )
             if not found:
                 return 0.0, 0.0, 1.0, 0.0, start, work, _NO_SADDLE
-            y_plan = 0.0
+            continue
+        cut_off = False
+        for i in range(size):
+            cut_off = cut_off or own_cuts[i] < cuts[i]
+        if cut_off and log_delta < hint - 2.0:
+            # too much was cut off for a delta this small
+            hint = log_delta - 1.0
+            for i in range(size):
+                own_cuts[i] = cuts[i]
+            limit_far(terms, hint + share, limits)
+            order, e, moment, bend, found = saddle(
+                terms, limits, remove, no, sign * here, guess, _COARSE, -math.inf
+            )
+            if not found:
+                return 0.0, 0.0, 1.0, 0.0, start, work, _NO_SADDLE
             continue
         above = rate_above * (span + here) - lift_above
         below = rate_below * (span - here) - lift_below
@@ -192,6 +248,10 @@ def answer(
         rounding = 20.0 + filled + math.fabs(moment) + math.fabs(order * here)
         error = alias + rest + mass * (2.0 * math.exp(-effort) + 4e-15 * rounding)
         error = error / total + 1e-10 + off
-        guess = order - 1.0 if remove else -order
+        if cut_off:
+            # of delta itself, and of E u = 0 in M
+            cost = hint + share
+            error += 2.0 * math.exp(min(cost - log_delta, 50.0))
+            error += (1.0 + math.fabs(order)) * math.exp(min(cost, 0.0))
         return sign * here, log_delta, error, sign * slope, guess, work, 0
     return 0.0, 0.0, 1.0, 0.0, start, work, _NO_CERTIFICATE

@@ -1,17 +1,17 @@
 """Certified answers from the contour sum, where it converges.
 
 The kernels answer the usual case in one call (`worst.worst`); what they find
-too long or too ill-placed for the saddle point is tried again here, with the
-irrelevant far end of the loss cut off and by searching epsilon directly.
+too long or too ill-placed for the saddle point is tried again here, with more
+work allowed and by searching epsilon directly.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal, NamedTuple, final
 
-from drdp.privacy._special import log_normal_cdf
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import (
     Adjacency,
@@ -22,18 +22,16 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.kernel import gear, is_plain
 
-__all__ = ["exact_interval", "is_narrow"]
+__all__ = ["Composition", "composition", "exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
 _WORST = "drdp.privacy.worst"
-_SADDLE = "drdp.privacy.saddle"
 _FINEST = 1e-12  # relative error of delta
 _LEAST_DELTA = 1e-290
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
-_CUT_EFFORT = 34.0
-_NO_CONVERGENCE, _AT_ZERO = 4, 5  # statuses of the kernel
+_NO_CONVERGENCE, _AT_ZERO, _BELOW = 4, 5, 6  # statuses of the kernel
 
 
 def exact_interval(
@@ -50,8 +48,8 @@ def exact_interval(
         given: delta for ``"epsilon"``, epsilon for ``"delta"``.
         tolerance: Width to aim for, in epsilon, relative where that is above 1.
     """
-    terms = _terms(parts)
-    if terms is None:
+    terms = composition(parts)
+    if terms is None or all(kind == 2.0 for kind in terms.kinds):
         return None
     found = None
     for aim in (0.3 * min(1e-3, tolerance), _FINEST):
@@ -76,7 +74,7 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
 
 
 @final
-class _Terms(NamedTuple):
+class Composition(NamedTuple):
     """A composition as the kernels want it."""
 
     kinds: list[float]
@@ -88,10 +86,10 @@ class _Terms(NamedTuple):
     def buffers(self, module: ModuleType) -> tuple[object, ...]:
         """In the form that a gear takes."""
         if is_plain(module):
-            return tuple(self)
+            return tuple(list(column) for column in self)
         import numpy as np
 
-        return tuple(np.array(column) for column in self)
+        return tuple(np.array(self))
 
 
 @final
@@ -102,7 +100,8 @@ class _Point(NamedTuple):
     slope: float
 
 
-def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
+def composition(parts: Iterable[tuple[Event, int]]) -> Composition | None:
+    """Atoms as the kernels take them, or None where they cannot."""
     rows = []
     for atom, times in parts:
         match atom:
@@ -116,31 +115,33 @@ def _terms(parts: tuple[tuple[Event, int], ...]) -> _Terms | None:
                 rows.append((0.0, rate, z, float(times), math.inf))
             case _:
                 return None
-    if all(row[0] == 2.0 for row in rows):
-        return None
-    return _Terms(*(list(column) for column in zip(*rows, strict=True)))
+    return Composition(*(list(column) for column in zip(*rows, strict=True)))
 
 
 def _quick(
-    terms: _Terms, question: Question, given: float, aim: float
+    terms: Composition, question: Question, given: float, aim: float
 ) -> Interval | None:
     """Both directions by the kernels alone."""
     module = gear(_WORST, 2e4)
-    asked = math.log(given) if question == "epsilon" else given
+    buffers = terms.buffers(module)
+    if question == "epsilon":
+        asked = hint = math.log(given)
+    else:
+        asked, hint = given, module.likely(buffers, given)
     low, high, _, work, status = module.worst(
-        terms.buffers(module), question == "epsilon", asked, aim, _CHEAP_CAP
+        buffers, question == "epsilon", asked, aim, _CHEAP_CAP, hint
     )
     gear(_WORST, work)
     return _interval(low, high, question) if status == 0 else None
 
 
-def _chernoff_epsilon(terms: _Terms, delta: float) -> float:
+def _chernoff_epsilon(terms: Composition, delta: float) -> float:
     """The least epsilon over all orders by Chernoff's bound.
 
     That is the Renyi bound, where "remove" is the worse direction at every
     order (Mironov, Talwar and Zhang, arXiv:1908.10530, Theorem 5).
     """
-    module = gear(_SADDLE, 2e5)
+    module = gear(_WORST, 2e5)
     buffers = terms.buffers(module)
     low, high = -14.0, module.order_limit(buffers)
 
@@ -163,16 +164,17 @@ def _chernoff_epsilon(terms: _Terms, delta: float) -> float:
     return max(0.0, best) * (1.0 + 1e-12)
 
 
-def _is_nil(terms: _Terms, epsilon: float) -> bool:
+def _is_nil(terms: Composition, epsilon: float) -> bool:
     """Whether Chernoff shows both directions' delta to be below any double."""
     module = gear(_WORST, 1e4)
     buffers = terms.buffers(module)
+    bar = math.log(_LEAST_DELTA) - 1.0
     for remove in (True, False):
-        e = epsilon if remove else -epsilon
         start = module.first_guess(buffers, False, epsilon, remove)
-        order, moment, _ = module.saddle_for_epsilon(buffers, e, remove, start, 20.0)
-        bound = module.chernoff(moment, order, e, remove)
-        if not bound < math.log(_LEAST_DELTA) - 1.0:
+        *_, status = module.answer(
+            buffers, remove, False, epsilon, start, 1e-3, 0.0, bar, bar
+        )
+        if status != _BELOW:
             return False
     return True
 
@@ -184,7 +186,7 @@ def _interval(low: float, high: float, question: Question) -> Interval:
 
 
 def _patient(
-    terms: _Terms, question: Question, given: float, aim: float
+    terms: Composition, question: Question, given: float, aim: float
 ) -> Interval | None:
     """The worse of both directions, each by whatever works."""
     remove = _direction(terms, question, given, aim, remove=True)
@@ -195,7 +197,9 @@ def _patient(
     if terms.kinds.count(0.0) == 0:
         return _interval(low, high, question)
     at, bar = (low, math.log(given)) if question == "epsilon" else (given, low)
-    if module.add_is_below(terms.buffers(module), at, bar):
+    buffers = terms.buffers(module)
+    start = module.first_guess(buffers, False, at, False)
+    if module.add_is_below(buffers, at, bar, start, _CHEAP_CAP)[0]:
         return _interval(low, high, question)
     add = _direction(terms, question, given, aim, remove=False)
     if add is None:
@@ -205,7 +209,7 @@ def _patient(
 
 
 def _direction(
-    terms: _Terms, question: Question, given: float, aim: float, *, remove: bool
+    terms: Composition, question: Question, given: float, aim: float, *, remove: bool
 ) -> _Point | None:
     """One direction's answer: cheap tries first, then expensive ones."""
     asked = math.log(given) if question == "epsilon" else given
@@ -213,14 +217,14 @@ def _direction(
     ask = _Ask(terms, question == "epsilon", asked, aim, remove, hint)
     best: _Point | None = None
     for cap in (_CHEAP_CAP, _CAP):
-        found = _try(ask, cap)
+        found = ask.run(cap)
         if isinstance(found, _Point):
             return found
         if question == "delta":
             continue
         ask_delta = ask._replace(ask_epsilon=False, asked=0.0)
         if found == _AT_ZERO:
-            at_zero = _try(ask_delta, cap)
+            at_zero = ask_delta.run(cap)
             if isinstance(at_zero, _Point) and (
                 at_zero.log_delta + math.log1p(at_zero.error) <= asked
             ):
@@ -235,62 +239,35 @@ def _direction(
 
 @final
 class _Ask(NamedTuple):
-    """One question to the kernels; `hint` is roughly log delta, where known."""
+    """One question to the kernels; `hint` is what log delta is hardly below."""
 
-    terms: _Terms
+    terms: Composition
     ask_epsilon: bool
     asked: float
     aim: float
     remove: bool
     hint: float | None
 
-    def run(self, cuts: list[float], cap: float) -> _Point | int:
+    def run(self, cap: float) -> _Point | int:
         """The kernel's answer, or its status where it has none."""
         module = gear(_WORST, 2e4 if cap <= _CHEAP_CAP else math.inf)
-        terms = self.terms._replace(cuts=cuts).buffers(module)
+        terms = self.terms.buffers(module)
         start = module.first_guess(terms, self.ask_epsilon, self.asked, self.remove)
         epsilon, log_delta, error, slope, _, work, status = module.answer(
-            terms, self.remove, self.ask_epsilon, self.asked, start, self.aim, cap
+            terms,
+            self.remove,
+            self.ask_epsilon,
+            self.asked,
+            start,
+            self.aim,
+            cap,
+            self.hint if self.hint is not None else module.likely(terms, self.asked),
+            -math.inf,
         )
         gear(_WORST, work)
         if status == 0:
             return _Point(epsilon, log_delta, error, slope)
         return int(status)
-
-    def least_log_delta(self) -> float:
-        """A log delta that the answer will hardly be below."""
-        if self.hint is not None:
-            return self.hint
-        module = gear(_WORST, 1e4)
-        terms = self.terms.buffers(module)
-        start = module.first_guess(terms, False, self.asked, True)
-        order, moment, _ = module.saddle_for_epsilon(
-            terms, self.asked, True, start, 14.0
-        )
-        return float(min(0.0, module.chernoff(moment, order, self.asked, True)) - 12.0)
-
-
-def _try(ask: _Ask, cap: float) -> _Point | int:
-    """The answer within a budget of work, or the kernel's status.
-
-    A far mode of the tilted law can make the sum long for nothing; it is cut
-    off where that costs a known and negligible part of delta.
-    """
-    found = ask.run(ask.terms.cuts, cap)
-    if isinstance(found, _Point) or not ask.remove:
-        return found
-    log_delta = ask.least_log_delta()
-    for _ in range(3):
-        cuts, log_cost = _cut(ask.terms, log_delta)
-        found = ask.run(cuts, cap)
-        if not isinstance(found, _Point):
-            break
-        cost = math.exp(min(0.0, log_cost - found.log_delta))
-        if cost < 1e-10:
-            return found._replace(error=found.error + cost)
-        log_delta = found.log_delta
-        found = _NO_CONVERGENCE
-    return found
 
 
 def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
@@ -306,7 +283,7 @@ def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
     epsilon = math.sqrt(-2.0 * square * wanted) + 0.5 * square
     found: _Point | int = _NO_CONVERGENCE
     for share in (1.0, 0.6, 1.5, 0.3):
-        found = _try(ask._replace(asked=share * epsilon, aim=coarse), cap)
+        found = ask._replace(asked=share * epsilon, aim=coarse).run(cap)
         if isinstance(found, _Point):
             break
     if not isinstance(found, _Point):
@@ -322,7 +299,7 @@ def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
         epsilon = point.epsilon - gap / point.slope
         if not low < epsilon < high:
             epsilon = 0.5 * (low + high) if high < math.inf else 2.0 * low + 1e-3
-        found = _try(ask._replace(asked=epsilon, aim=aim), cap)
+        found = ask._replace(asked=epsilon, aim=aim).run(cap)
         if isinstance(found, _Point):
             point = found
         gap = abs(point.log_delta - wanted)
@@ -331,26 +308,3 @@ def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
             error = point.error + math.expm1(min(gap, 1.0))
             return point._replace(error=error) if error < 0.05 else None
     return None
-
-
-def _cut(terms: _Terms, log_delta: float) -> tuple[list[float], float]:
-    """Where to cut each sampled atom, and log of what that costs in delta."""
-    limit = log_delta - _CUT_EFFORT
-    total = math.fsum(terms.counts)
-    cuts = []
-    for kind, rate, sigma, _, _ in zip(*terms, strict=True):
-        if kind != 0.0:
-            cuts.append(math.inf)
-            continue
-        allowed = min(-1.0, limit - math.log(total) - math.log(rate))
-        low, high = 0.0, 400.0
-        while high - low > 1e-3:
-            middle = 0.5 * (low + high)
-            if log_normal_cdf(-middle) > allowed:
-                low = middle
-            else:
-                high = middle
-        # Q's own tail must be negligible as well
-        plain = math.sqrt(max(0.0, -2.0 * (limit - math.log(total))))
-        cuts.append(max(1.0 + sigma * high, sigma * plain))
-    return cuts, limit + math.log(2.0)

@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -29,9 +30,16 @@ Buffer = Any
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_SOURCES = ("moments", "saddle", "tail", "line", "contour", "worst", "windows", "jumps", "rare")
+_SOURCES = (
+    *("moments", "nodes", "saddle", "tail", "line", "contour", "worst"),
+    *("windows", "growth", "jumps", "jump_line", "parts", "rare"),
+)
 _COMPILED = "drdp.privacy.compiled_kernels"
 _ENOUGH = 4e6
+_LONG = 5.0  # seconds of compiling that call for a word
+_NOTICE = "drdp: compiling its kernels, which takes some twenty seconds; {}\n"
+_KEPT = "the machine code is kept for the next time"
+_NOT_KEPT = "set XDG_CACHE_HOME to a directory that can be written to keep it"
 _work = [0.0]
 _lock = threading.Lock()
 _compiled: list[ModuleType] = []
@@ -70,7 +78,9 @@ def compiled() -> ModuleType:
     """All kernels in one module, compiled by numba when first called.
 
     The machine code is cached in ``$XDG_CACHE_HOME/drdp`` (by default
-    ``~/.cache/drdp``); where that cannot be written it is not kept.
+    ``~/.cache/drdp``); where that cannot be written it is not kept.  Whoever
+    waits for the compiler is told so on standard error: at once on a terminal,
+    elsewhere when it takes long.
     """
     with _lock:
         if not _compiled:
@@ -84,6 +94,7 @@ def _load() -> ModuleType:
 
     source = _amalgamated()
     path = _written(source)
+    _announce(str(path), _NOT_KEPT if path is None else _KEPT)
 
     def jit(function: Any) -> Any:
         if path is not None:
@@ -104,6 +115,30 @@ def _load() -> ModuleType:
     sys.modules[module.__name__] = module
     exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - our own source
     return module
+
+
+def _announce(filename: str, advice: str) -> None:
+    """Say on standard error, once, that kernels of this file are compiled."""
+    from numba.core import event
+
+    class Notice(event.Listener):
+        since = 0.0
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            code = event.data["dispatcher"].py_func.__code__
+            if self.said or code.co_filename != filename:
+                return
+            now = time.monotonic()
+            self.since = self.since or now
+            if sys.stderr.isatty() or now - self.since >= _LONG:
+                self.said = True
+                sys.stderr.write(_NOTICE.format(advice))
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Notice())  # type: ignore[no-untyped-call]
 
 
 def _amalgamated() -> str:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 
 from drdp.privacy.kernel import Buffer, kernel, zeros
-from drdp.privacy.moments import extent, fill, grid_step, posterior_at
-from drdp.privacy.saddle import Terms, plain_moment
+from drdp.privacy.nodes import Nodes, Terms, gather
 from drdp.privacy.tail import tail_exponent
 
-__all__ = ["layout", "line"]
+__all__ = ["line"]
+
+_CURVES = (-2.6, -0.5, -0.1, 0.5, 1.2, 2.2, -0.02)
 
 
 @kernel
@@ -41,52 +42,59 @@ def laplace_turn(order: float, y: float, b: float) -> tuple[float, float]:
 
 
 @kernel
-def layout(
-    terms: Terms, order: float, y: float, effort: float, steps: Buffer, offsets: Buffer
-) -> int:
-    """Steps in x and node counts of the sampled atoms, good up to height y.
+def phases(
+    nodes: Nodes,
+    h: float,
+    spins_r: Buffer,
+    spins_i: Buffer,
+    k: int,
+    states_r: Buffer,
+    states_i: Buffer,
+) -> None:
+    """Start all nodes at height k h; and their turn per step.
 
-    An atom that happens n times gets log n more effort: its relative error
-    counts n times.
+    A state is the node's probability times e^(i y L) - 1, kept as a difference
+    so that it loses nothing where L is tiny; a turn is the same for one step.
     """
-    kinds, rates, sigmas, counts, cuts = terms
-    nodes = 0
-    for i in range(len(kinds)):
-        offsets[i] = nodes
-        if kinds[i] == 0.0:
-            s = sigmas[i]
-            own = effort + 2.0 + math.log(counts[i])
-            far = max(order, 1.0) + (math.sqrt(2.0 * own) + 1.0) * s
-            posterior = posterior_at(min(far, cuts[i]), rates[i], s)
-            steps[i] = grid_step(s, order, rates[i], y, posterior, own)
-            nodes += extent(order, rates[i], s, cuts[i], steps[i], own)[1]
-    offsets[len(kinds)] = nodes
-    return nodes
+    _, _, _, taus, losses, _ = nodes
+    for j in range(len(taus)):
+        theta = h * losses[j]
+        sine = math.sin(0.5 * theta)
+        spins_r[j] = -2.0 * sine * sine
+        spins_i[j] = math.sin(theta)
+        states_r[j] = 0.0
+        states_i[j] = 0.0
+        if k > 0:
+            sine = math.sin(0.5 * k * theta)
+            states_r[j] = -2.0 * taus[j] * sine * sine
+            states_i[j] = taus[j] * math.sin(k * theta)
 
 
 @kernel
 def advance(
-    start: int, stop: int, taus: Buffer, spin_r: Buffer, spin_i: Buffer, state: Buffer
+    taus: Buffer,
+    spins_r: Buffer,
+    spins_i: Buffer,
+    states_r: Buffer,
+    states_i: Buffer,
 ) -> tuple[float, float]:
-    """M(c + i(y + h)) / M(c) - 1 of one atom, from the node states at y.
+    """Turn all nodes by one step; the sum of all states.
 
-    A state is e^(i y L) - 1, kept as a difference so that it loses nothing
-    where L is tiny; `spin` is the same for one step h.
+    For one atom that is M(c + i(y + h)) / M(c) - 1.
     """
-    half = len(state) // 2
     d_r = 0.0
     d_i = 0.0
-    for j in range(start, stop):
-        a_r = state[j]
-        a_i = state[half + j]
-        b_r = spin_r[j]
-        b_i = spin_i[j]
-        c_r = a_r + b_r + (a_r * b_r - a_i * b_i)
-        c_i = a_i + b_i + (a_r * b_i + a_i * b_r)
-        state[j] = c_r
-        state[half + j] = c_i
-        d_r += taus[j] * c_r
-        d_i += taus[j] * c_i
+    for j in range(len(taus)):
+        a_r = states_r[j]
+        a_i = states_i[j]
+        b_r = spins_r[j]
+        b_i = spins_i[j]
+        c_r = a_r + taus[j] * b_r + (a_r * b_r - a_i * b_i)
+        c_i = a_i + taus[j] * b_i + (a_r * b_i + a_i * b_r)
+        states_r[j] = c_r
+        states_i[j] = c_i
+        d_r += c_r
+        d_i += c_i
     return d_r, d_i
 
 
@@ -105,21 +113,33 @@ def log_one_plus(d_r: float, d_i: float) -> tuple[float, float]:
 @kernel
 def tail_bound(
     terms: Terms,
+    nodes: Nodes,
     order: float,
     h: float,
     y: float,
     goal: float,
-    offsets: Buffer,
-    xs: Buffer,
-    taus: Buffer,
-    losses: Buffer,
+    before: Buffer,
 ) -> tuple[float, float]:
-    """A bound on all terms from y on, times h / pi; and the work it took."""
+    """A bound on all terms from y on, times h / pi; and the work it took.
+
+    Curves are tried until one is good enough: first the one that was best
+    `before`, and none that was far from it.
+    """
     kinds, rates, sigmas, counts, cuts = terms
+    offsets, _, xs, taus, losses, _ = nodes
     scale = (1.0 / y + h / (y * y)) / math.pi
-    least = 1e300
+    wanted = math.log(goal / scale)
+    best = 0
+    for j in range(len(before)):
+        if before[j] < before[best]:
+            best = j
+    bar = before[best] + 30.0
+    least = 700.0
     work = 0.0
-    for mode in (-2.6, 0.5, -0.5, 1.2, -0.1, 2.2, -0.02):
+    for again in range(len(before) + 1):
+        j = again - 1 if again > 0 else best
+        if (again > 0 and j == best) or before[j] > bar:
+            continue
         total = 0.0
         for i in range(len(kinds)):
             start = int(offsets[i])
@@ -136,111 +156,111 @@ def tail_bound(
                     taus,
                     losses,
                     y,
-                    mode,
+                    _CURVES[j],
                 )
-                work += 4.0 * (stop - start)
+                work += 30.0 * (stop - start)
             elif kinds[i] == 1.0:
                 total -= 0.5 * counts[i] * (y / sigmas[i]) * (y / sigmas[i])
+        before[j] = total
         least = min(least, total)
-        if math.exp(min(least, 700.0)) * scale < goal:
+        if least < wanted:
             break
-    return math.exp(min(least, 700.0)) * scale, work
+    return math.exp(least) * scale, work
 
 
 @kernel
 def line(
     terms: Terms,
+    nodes: Nodes,
     order: float,
     h: float,
-    most: int,
-    steps: Buffer,
-    offsets: Buffer,
+    y_plan: float,
     goal: float,
     effort: float,
-) -> tuple[float, int, float, float, Buffer]:
+    cap: float,
+) -> tuple[int, float, float, Buffer, Buffer]:
     """The terms M(w_k)/M(c) / (w_k (w_k - 1)), until the rest is below `goal`.
 
-    Returns (log M(c), how many terms, negative where the rest is not below
-    `goal`, the bound on the rest, the work, the terms: real parts, then
-    imaginary parts).
+    The nodes are good up to y_plan; where the sum has to go further, it goes
+    on with finer ones.
+
+    Returns (how many terms, negative where the rest is not below `goal`, the
+    bound on the rest, the work, the terms' real and imaginary parts).
     """
-    kinds, rates, sigmas, counts, cuts = terms
+    kinds, _, sigmas, counts, _ = terms
     size = len(kinds)
-    nodes = int(offsets[size])
-    xs = zeros(nodes)
-    taus = zeros(nodes)
-    losses = zeros(nodes)
-    spin_r = zeros(nodes)
-    spin_i = zeros(nodes)
-    state = zeros(2 * nodes)
-    moment = 0.0
-    for i in range(size):
-        if kinds[i] != 0.0:
-            moment += counts[i] * plain_moment(kinds[i], sigmas[i], order)[0]
-            continue
-        own = effort + 2.0 + math.log(counts[i])
-        low, count = extent(order, rates[i], sigmas[i], cuts[i], steps[i], own)
-        moment += (
-            counts[i]
-            * fill(
-                order,
-                rates[i],
-                sigmas[i],
-                cuts[i],
-                steps[i],
-                low,
-                count,
-                int(offsets[i]),
-                xs,
-                taus,
-                losses,
-            )[0]
-        )
-    for j in range(nodes):
-        theta = h * losses[j]
-        sine = math.sin(0.5 * theta)
-        spin_r[j] = -2.0 * sine * sine
-        spin_i[j] = math.sin(theta)
-    work = 8.0 * nodes
-    terms_k = zeros(2 * most)
-    first = 1.0 / (order * (order - 1.0))
-    terms_k[0] = first
+    most = int(y_plan / h) + 3
+    terms_r = zeros(most)
+    terms_i = zeros(most)
+    terms_r[0] = 1.0 / (order * (order - 1.0))
     rest = 1e300
-    checked = 0.0
-    for k in range(1, most):
-        y = h * k
-        log_r = 0.0
-        log_i = 0.0
-        for i in range(size):
-            if kinds[i] == 0.0:
-                d_r, d_i = advance(
-                    int(offsets[i]), int(offsets[i + 1]), taus, spin_r, spin_i, state
-                )
-                one_r, one_i = log_one_plus(d_r, d_i)
-            elif kinds[i] == 1.0:
-                square = sigmas[i] * sigmas[i]
-                one_r = -0.5 * y * y / square
-                one_i = y * (order - 0.5) / square
-            else:
-                one_r, one_i = laplace_turn(order, y, 1.0 / sigmas[i])
-            log_r += counts[i] * one_r
-            log_i += counts[i] * one_i
-        # w (w - 1) = c (c - 1) - y^2 + i y (2c - 1)
-        v_r = order * (order - 1.0) - y * y
-        v_i = y * (2.0 * order - 1.0)
-        log_r -= 0.5 * math.log(v_r * v_r + v_i * v_i)
-        log_i -= math.atan2(v_i, v_r)
-        height = math.exp(log_r) if log_r > -740.0 else 0.0
-        terms_k[k] = height * math.cos(log_i)
-        terms_k[most + k] = height * math.sin(log_i)
-        work += nodes
-        if height * (y + h) < goal and y > 1.1 * checked:
-            checked = y
-            bound, spent = tail_bound(
-                terms, order, h, y + h, goal, offsets, xs, taus, losses
-            )
-            work += spent
-            rest = min(rest, bound)
-            if rest < goal:
-                return moment, k + 1, rest, work, terms_k
-    return moment, -most, rest, work, terms_k
+    check = 0.0
+    before = zeros(len(_CURVES))
+    work = 0.0
+    k = 1
+    while True:
+        taus = nodes[3]
+        offsets = nodes[0]
+        count = len(taus)
+        spins_r = zeros(count)
+        spins_i = zeros(count)
+        states_r = zeros(count)
+        states_i = zeros(count)
+        phases(nodes, h, spins_r, spins_i, k - 1, states_r, states_i)
+        work += 12.0 * count
+        while k < most:
+            y = h * k
+            log_r = 0.0
+            log_i = 0.0
+            d_r, d_i = advance(taus, spins_r, spins_i, states_r, states_i)
+            for i in range(size):
+                if kinds[i] == 0.0:
+                    start = int(offsets[i])
+                    stop = int(offsets[i + 1])
+                    if stop - start < count:
+                        d_r = 0.0
+                        d_i = 0.0
+                        for j in range(start, stop):
+                            d_r += states_r[j]
+                            d_i += states_i[j]
+                    one_r, one_i = log_one_plus(d_r, d_i)
+                elif kinds[i] == 1.0:
+                    square = sigmas[i] * sigmas[i]
+                    one_r = -0.5 * y * y / square
+                    one_i = y * (order - 0.5) / square
+                else:
+                    one_r, one_i = laplace_turn(order, y, 1.0 / sigmas[i])
+                log_r += counts[i] * one_r
+                log_i += counts[i] * one_i
+            # w (w - 1) = c (c - 1) - y^2 + i y (2c - 1)
+            v_r = order * (order - 1.0) - y * y
+            v_i = y * (2.0 * order - 1.0)
+            log_r -= 0.5 * math.log(v_r * v_r + v_i * v_i)
+            log_i -= math.atan2(v_i, v_r)
+            height = math.exp(log_r) if log_r > -740.0 else 0.0
+            terms_r[k] = height * math.cos(log_i)
+            terms_i[k] = height * math.sin(log_i)
+            work += count + 20.0
+            k += 1
+            # the bound is a little above the terms themselves
+            if height * (y + h) < 0.15 * goal and y > check:
+                check = 1.2 * y
+                bound, spent = tail_bound(terms, nodes, order, h, y + h, goal, before)
+                work += spent
+                rest = min(rest, bound)
+                if rest < goal:
+                    return k, rest, work, terms_r, terms_i
+        if work + 2.0 * count * most > cap:
+            return -k, rest, work, terms_r, terms_i
+        # laying nodes out costs as much as some fifty terms
+        y_plan *= 2.0 if most < 100 else 1.4
+        more = int(y_plan / h) + 3
+        longer_r = zeros(more)
+        longer_i = zeros(more)
+        for j in range(most):
+            longer_r[j] = terms_r[j]
+            longer_i[j] = terms_i[j]
+        terms_r = longer_r
+        terms_i = longer_i
+        most = more
+        nodes = gather(terms, order, y_plan, effort)[0]

@@ -1,8 +1,6 @@
 """Where the contour goes: the saddle point, Chernoff's bound, the period.
 
-A composition is a tuple of parallel buffers: kind (0 sampled Gaussian, 1
-Gaussian, 2 Laplace), rate, noise multiplier, count and cut of each atom.  In
-the "remove" direction orders are above 1 and e = epsilon; in the "add"
+In the "remove" direction orders are above 1 and e = epsilon; in the "add"
 direction orders are below 0 and e = -epsilon.
 """
 
@@ -11,55 +9,28 @@ from __future__ import annotations
 import math
 
 from drdp.privacy.kernel import Buffer, kernel
-from drdp.privacy.moments import grid_step, log_moment
+from drdp.privacy.moments import grid_step
+from drdp.privacy.nodes import Nodes, Terms, gather, lifted, reaches, shifted
 
-__all__ = ["chernoff", "cumulants", "period", "saddle_for_delta", "saddle_for_epsilon"]
-
-Terms = tuple[Buffer, Buffer, Buffer, Buffer, Buffer]
-
-
-@kernel
-def plain_moment(kind: float, s: float, order: float) -> tuple[float, float, float]:
-    """K, K' and K'' of an unsampled Gaussian or Laplace release."""
-    if kind == 1.0:
-        square = s * s
-        return 0.5 * order * (order - 1.0) / square, (order - 0.5) / square, 1 / square
-    # M = [c e^((c-1) b) + (c-1) e^(-c b)] / (2c - 1), scaled by the larger term
-    b = 1.0 / s
-    one = (order - 1.0) * b
-    two = -order * b
-    top = max(one, two)
-    e1 = math.exp(one - top)
-    e2 = math.exp(two - top)
-    d = 2.0 * order - 1.0
-    f = order * e1 + (order - 1.0) * e2
-    f1 = e1 + e2 + b * (order * e1 - (order - 1.0) * e2)
-    f2 = 2.0 * b * (e1 - e2) + b * b * (order * e1 + (order - 1.0) * e2)
-    slope = f1 / f - 2.0 / d
-    return top + math.log(f / d), slope, f2 / f - (f1 / f) ** 2 + 4.0 / (d * d)
+__all__ = [
+    "chernoff",
+    "cut_far",
+    "flag",
+    "order_limit",
+    "period",
+    "saddle",
+    "steepness",
+]
 
 
 @kernel
-def cumulants(terms: Terms, order: float, effort: float) -> tuple[float, float, float]:
-    """log M and its first two derivatives at a real order, all atoms added.
+def flag(value: float) -> bool:
+    """Whether a number is not 0.
 
-    e^-effort is the error of log M in all: an atom that happens n times gets
-    log n more.
+    Compilation makes one function for every constant truth value it is called
+    with; through here it only sees a truth value.
     """
-    kinds, rates, sigmas, counts, cuts = terms
-    moment = 0.0
-    slope = 0.0
-    bend = 0.0
-    for i in range(len(kinds)):
-        if kinds[i] == 0.0:
-            own = effort + math.log(counts[i])
-            k0, k1, k2 = log_moment(order, rates[i], sigmas[i], cuts[i], own)
-        else:
-            k0, k1, k2 = plain_moment(kinds[i], sigmas[i], order)
-        moment += counts[i] * k0
-        slope += counts[i] * k1
-        bend += counts[i] * k2
-    return moment, slope, bend
+    return value != 0.0
 
 
 @kernel
@@ -85,6 +56,27 @@ def order_limit(terms: Terms) -> float:
 
 
 @kernel
+def cut_far(terms: Terms, limits: Buffer, order: float) -> bool:
+    """Cut off every atom whose tilted law has much beyond its limit.
+
+    There 1 + u is q e^((x - 1/2)/s^2) to speak of, whose tilted law is normal
+    about x = order.  Returns whether anything changed.
+    """
+    kinds, rates, sigmas, counts, cuts = terms
+    changed = False
+    for i in range(len(kinds)):
+        if kinds[i] == 0.0 and limits[i] < cuts[i]:
+            s = sigmas[i]
+            far = max(0.0, (limits[i] - order) / s)
+            mass = math.log(counts[i]) + order * math.log(rates[i])
+            mass += 0.5 * order * (order - 1.0) / (s * s) - 0.5 * far * far
+            if mass > -14.0:
+                cuts[i] = limits[i]
+                changed = True
+    return changed
+
+
+@kernel
 def step_inside(v: float, low: float, high: float, up: bool, most: float) -> float:
     """v if it lies between the ends found so far, else a safer next try."""
     if low < v < high:
@@ -95,76 +87,88 @@ def step_inside(v: float, low: float, high: float, up: bool, most: float) -> flo
 
 
 @kernel
-def saddle_for_epsilon(
-    terms: Terms, e: float, remove: bool, start: float, effort: float
-) -> tuple[float, float, bool]:
+def saddle(
+    terms: Terms,
+    limits: Buffer,
+    remove: bool,
+    ask_epsilon: bool,
+    given: float,
+    start: float,
+    effort: float,
+    enough: float,
+) -> tuple[float, float, float, float, bool]:
     """The order at which the integrand is least on the real line.
 
-    To a twentieth of a standard deviation of the tilted loss, which is all
-    that the contour needs.  Returns (order, log M, found).
+    For a given epsilon to a twentieth of a standard deviation of the tilted
+    loss, which is all that the contour needs; for a given log delta the order
+    whose saddle-point delta is within a quarter of it, which is as close.
+    Nothing here needs to be exact: nodes are laid out anew only where those at
+    hand do not reach.  A far mode that delta cannot come from is cut off on
+    the way (`limits`).
+
+    Where Chernoff's bound at some order seems to be below `enough`, the search
+    ends there.
+
+    Returns (order, e, log M, its second derivative, found).
     """
     low = -34.0
     most = order_limit(terms)
+    if remove:
+        for limit in limits:
+            if limit < math.inf:
+                most = 17.0
     high = most
     v = min(math.log(start), most - 0.1)
-    order = 2.0
-    moment = 0.0
+    order = 1.0 + math.exp(v) if remove else -math.exp(v)
+    e = given if remove else -given
+    base = order
+    nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
+    moment = base_moment
     for _ in range(60):
-        order = 1.0 + math.exp(v) if remove else -math.exp(v)
-        moment, slope, bend = cumulants(terms, order, effort)
-        g = slope - e - 1.0 / order - 1.0 / (order - 1.0)
+        if remove and cut_far(terms, limits, order):
+            high = most
+            base = order
+            nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
+            moment = base_moment
+        ratio = 1.0 / order + 1.0 / (order - 1.0)
         steep = steepness(order, bend)
-        if g * g < 0.0025 * steep:
-            return order, moment, True
-        up = (g < 0.0) == remove
+        if ask_epsilon:
+            e = slope - ratio
+            here = moment - order * e - math.log(order * (order - 1.0))
+            here -= 0.5 * math.log(2.0 * math.pi * steep)
+            gap = here + e - given if remove else here - given
+            if gap < 0.25 and gap > -0.25:
+                return order, e, moment, bend, True
+            up = gap > 0.0
+            gain = order - 1.0 if remove else -order
+            move = gap / (gain * steep * math.exp(v))
+        else:
+            g = slope - e - ratio
+            if chernoff(moment, order, e, remove) < enough:
+                return order, e, moment, bend, False
+            if g * g < 0.0025 * steep:
+                return order, e, moment, bend, True
+            up = (g < 0.0) == remove
+            move = g / (math.exp(v) * steep)
+            if remove:
+                move = -move
         if up:
             low = v
         else:
             high = v
         if high - low < 1e-9:
             break
-        move = g / (math.exp(v) * steep)
-        v = step_inside(v - move if remove else v + move, low, high, up, most)
-    return order, moment, False
-
-
-@kernel
-def saddle_for_delta(
-    terms: Terms, wanted: float, remove: bool, start: float, effort: float
-) -> tuple[float, float, bool]:
-    """The order whose saddle-point delta is e^wanted.
-
-    Returns (order, its e, found).
-    """
-    low = -34.0
-    most = order_limit(terms)
-    high = most
-    v = min(math.log(start), most - 0.1)
-    order = 2.0
-    e = 0.0
-    for _ in range(60):
-        order = 1.0 + math.exp(v) if remove else -math.exp(v)
-        moment, slope, bend = cumulants(terms, order, effort)
-        e = slope - 1.0 / order - 1.0 / (order - 1.0)
-        steep = steepness(order, bend)
-        here = moment - order * e - math.log(order * (order - 1.0))
-        here -= 0.5 * math.log(2.0 * math.pi * steep)
-        if remove:
-            here += e
-        gap = here - wanted
-        if gap < 0.05 and gap > -0.05:
-            return order, e, True
-        up = gap > 0.0
-        if up:
-            low = v
-        else:
-            high = v
-        if high - low < 1e-9:
-            break
-        gain = order - 1.0 if remove else -order
-        move = gap / (gain * steep * math.exp(v))
+        move = min(max(move, -1.2), 1.2)
         v = step_inside(v + move, low, high, up, most)
-    return order, e, False
+        order = 1.0 + math.exp(v) if remove else -math.exp(v)
+        if reaches(terms, nodes, base, order - base):
+            change, slope, bend = shifted(terms, nodes, base, order - base)
+            moment = base_moment + change
+        else:
+            base = order
+            nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
+            moment = base_moment
+    return order, e, moment, bend, False
 
 
 @kernel
@@ -184,6 +188,7 @@ def chernoff(moment: float, order: float, e: float, remove: bool) -> float:
 @kernel
 def period(
     terms: Terms,
+    nodes: Nodes,
     order: float,
     moment: float,
     steep: float,
@@ -194,40 +199,44 @@ def period(
     """How far apart aliases must be to be below e^-effort, and the proof.
 
     The proof is a pair (rate, lift) for each side: an alias m periods away is
-    at most exp(lift -+ rate e - m rate period) of the integrand's scale.
+    at most exp(lift -+ rate e - m rate period) of the integrand's scale.  The
+    rate that proves the shortest period solves rate lift' = lift + effort
+    (Newton); any other proves a longer one.
     Returns (period, rate above, lift above, rate below, lift below).
     """
-    width = math.sqrt(steep)
     found = 0.0
     rate_above = 0.0
     lift_above = 0.0
     rate_below = 0.0
     lift_below = 0.0
     for side in range(2):
+        sign = 1.0 if side == 0 else -1.0
+        # stay on this side of the poles at 0 and 1
+        most = math.inf
+        if side == 0 and not remove:
+            most = -0.9 * order
+        if side == 1 and remove:
+            most = 0.9 * (order - 1.0)
+        rate = min(math.sqrt(2.0 * effort / steep), most)
         best = math.inf
-        d = 8.5
-        for _ in range(14):
-            rate = d / width
-            # stay on this side of the poles at 0 and 1
-            if side == 0 and not remove:
-                rate = min(rate, -0.9 * order)
-            if side == 1 and remove:
-                rate = min(rate, 0.9 * (order - 1.0))
-            there = order + rate if side == 0 else order - rate
-            lift = cumulants(terms, there, 22.0)[0] - moment
+        for _ in range(10):
+            lift, slope, bend = lifted(terms, nodes, order, sign * rate)
             lift += 1e-9 * (1.0 + math.fabs(moment))
-            reach = (
-                (effort + lift) / rate - e
-                if side == 0
-                else ((effort + lift) / rate + e)
-            )
-            if reach >= best:
-                break
-            best = reach
-            if side == 0:
-                rate_above, lift_above = rate, lift
+            reach = (effort + lift) / rate - sign * e
+            if reach < best:
+                best = reach
+                if side == 0:
+                    rate_above, lift_above = rate, lift
+                else:
+                    rate_below, lift_below = rate, lift
+            if lift > 4.0 * effort:
+                other = 0.6 * rate
             else:
-                rate_below, lift_below = rate, lift
-            d = 0.6 * rate * width
+                move = sign * slope * rate - lift - effort
+                other = rate - move / (rate * bend)
+                other = min(max(other, 0.5 * rate), 2.0 * rate, most)
+            if math.fabs(other - rate) < 0.1 * rate:
+                break
+            rate = other
         found = max(found, best)
     return found, rate_above, lift_above, rate_below, lift_below

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 
 from drdp.privacy.kernel import Buffer, kernel
-from drdp.privacy.moments import posterior_at
 
 __all__ = ["tail_exponent"]
 
@@ -52,6 +51,7 @@ def tail_exponent(
             the nodes on the way to them can pay.
     """
     square = s * s
+    log_keep = math.log1p(-q)
     mean = 0.0
     if mode < 0.0:
         for j in range(start, stop):
@@ -63,7 +63,8 @@ def tail_exponent(
         if tau < 1e-60:
             continue
         x = xs[j]
-        p = posterior_at(x, q, s)
+        # the chance that x came from the shifted component: 1 - (1-q) / (1+u)
+        p = -math.expm1(log_keep - losses[j])
         turn = mode
         slant = 0.0
         if mode > 0.0:
@@ -84,14 +85,14 @@ def tail_exponent(
                 turn = min(max(turn, 0.0), -mode)
                 slant = 0.0
         half = math.sin(0.5 * turn)
-        spread = 4.0 * p * (1.0 - p) * half * half
-        pull = math.atan2(p * math.sin(turn), 1.0 - 2.0 * p * half * half)
+        dip = 2.0 * p * half * half
+        sine = 2.0 * half * math.sqrt(1.0 - half * half)
         growth = 0.5 * (
-            square * turn * turn
-            + order * math.log1p(-spread)
-            + math.log1p(slant * slant)
+            square * turn * turn + order * math.log1p(2.0 * dip * (p - 1.0))
         )
-        growth -= y * pull
+        if slant != 0.0:
+            growth += 0.5 * math.log1p(slant * slant)
+        growth -= y * math.atan2(p * sine, 1.0 - dip)
         if growth > 600.0:
             return 1e300
         excess += tau * math.expm1(growth)

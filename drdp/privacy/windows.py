@@ -20,15 +20,23 @@ import math
 
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.moments import expm1_less, log1p_less, posterior_at
-from drdp.privacy.saddle import Terms
+from drdp.privacy.nodes import Terms
 
-__all__ = ["bulk_moment", "bulk_nodes", "growth", "jump_moment", "cut_off", "jump_nodes", "lost", "split"]
+__all__ = [
+    "bulk_moment",
+    "bulk_nodes",
+    "cut_off",
+    "jump_moment",
+    "jump_nodes",
+    "lost",
+    "split",
+]
 
 Split = tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer]
 """Per atom: where the jumps begin and how sharply, the cut and how sharply, and
 where the nodes of the bulk and of the jumps end: there the windows leave next
 to nothing, however large the order is that would bring it back."""
-Nodes = tuple[Buffer, Buffer, Buffer, Buffer, Buffer]
+PartNodes = tuple[Buffer, Buffer, Buffer, Buffer, Buffer]
 """Positions, losses, log weights, log(1+u) - u, and where each atom begins."""
 
 _ROOT_2 = math.sqrt(2.0)
@@ -83,7 +91,7 @@ def sharpness(x: float, q: float, s: float, order: float) -> float:
 
 
 @kernel
-def beyond(x: float, q: float, s: float) -> float:
+def mass_above(x: float, q: float, s: float) -> float:
     """log of P's mass above x."""
     plain = math.log1p(-q) + log_normal_tail(x / s)
     shifted = math.log(q) + log_normal_tail((x - 1.0) / s)
@@ -118,7 +126,7 @@ def cut_off(terms: Terms, log_delta: float, order: float) -> tuple[Buffer, Buffe
         high = 1.0 + s * (2.0 + math.sqrt(2.0 * max(0.0, -allowed)))
         for _ in range(40):
             middle = 0.5 * (low + high)
-            if beyond(middle, q, s) > allowed:
+            if mass_above(middle, q, s) > allowed:
                 low = middle
             else:
                 high = middle
@@ -140,8 +148,8 @@ def lost(terms: Terms, places: Split) -> float:
         outer = log_normal_tail((jump_ends[i] - cuts[i]) / edges[i])
         inner = log_normal_tail((bulk_ends[i] - starts[i]) / widths[i])
         mass = max(
-            beyond(jump_ends[i], rates[i], sigmas[i]) + outer,
-            beyond(bulk_ends[i], rates[i], sigmas[i]) + inner,
+            mass_above(jump_ends[i], rates[i], sigmas[i]) + outer,
+            mass_above(bulk_ends[i], rates[i], sigmas[i]) + inner,
         )
         worst = max(worst, mass + math.log(2.0 * counts[i] * len(kinds)))
     return worst
@@ -196,7 +204,7 @@ def split(
             used = max(used, loss_at(starts[i], q, s))
         bulk_ends[i] = starts[i] + widths[i] * reach
         jump_ends[i] = cuts[i] + edges[i] * reach
-        nodes += (cuts[i] + 20.0 * s) / min(widths[i], min(edges[i], s))
+        nodes += (cuts[i] + 20.0 * s) / min(widths[i], edges[i], s)
     return (starts, widths, cuts, edges, bulk_ends, jump_ends), used, nodes
 
 
@@ -209,8 +217,8 @@ def reach_of(effort: float) -> float:
 @kernel
 def bulk_nodes(
     terms: Terms, places: Split, steps: Buffer, effort: float
-) -> tuple[Nodes, Buffer, Buffer]:
-    """Nodes of the bulk; and E_Q[1 - V], E_Q[u (1 - V)] of each atom."""
+) -> tuple[PartNodes, Buffer, Buffer]:
+    """PartNodes of the bulk; and E_Q[1 - V], E_Q[u (1 - V)] of each atom."""
     kinds, rates, sigmas, counts, _ = terms
     starts, widths, _, _, ends, _ = places
     size = len(kinds)
@@ -245,7 +253,7 @@ def bulk_nodes(
             inner = (x - starts[i]) / widths[i]
             xs[j] = x
             losses[j] = loss
-            bends[j] = log1p_less(math.expm1(loss)) if loss < 30.0 else 0.0
+            bends[j] = log1p_less(math.expm1(loss), loss) if loss < 30.0 else 0.0
             weights[j] = -1e300
             gone = 1.0
             if x <= ends[i]:
@@ -258,7 +266,7 @@ def bulk_nodes(
 
 @kernel
 def bulk_moment(
-    order: float, start: int, stop: int, nodes: Nodes, missing: float, mean: float
+    order: float, start: int, stop: int, nodes: PartNodes, missing: float, mean: float
 ) -> tuple[float, float]:
     """log B and B'/B of one atom at a real order.
 
@@ -274,7 +282,7 @@ def bulk_moment(
         if t < 30.0:
             if weight == 0.0:
                 continue
-            excess += weight * (expm1_less(t) + order * bends[j])
+            excess += weight * (expm1_less(t, math.expm1(t)) + order * bends[j])
             slope += weight * math.exp(t) * losses[j]
         else:
             tall = math.exp(min(weights[j] + t, 700.0))
@@ -287,8 +295,8 @@ def bulk_moment(
 
 
 @kernel
-def jump_nodes(terms: Terms, places: Split, steps: Buffer) -> Nodes:
-    """Nodes of the jumps; none where there is no split."""
+def jump_nodes(terms: Terms, places: Split, steps: Buffer) -> PartNodes:
+    """PartNodes of the jumps; none where there is no split."""
     kinds, rates, sigmas, _, _ = terms
     starts, widths, cuts, edges, _, ends = places
     size = len(kinds)
@@ -321,7 +329,7 @@ def jump_nodes(terms: Terms, places: Split, steps: Buffer) -> Nodes:
 
 @kernel
 def jump_moment(
-    order: float, start: int, stop: int, nodes: Nodes
+    order: float, start: int, stop: int, nodes: PartNodes
 ) -> tuple[float, float]:
     """log J and J'/J of one atom at a real order."""
     _, losses, weights, _, _ = nodes
@@ -351,58 +359,3 @@ def log_gap(outer: float, inner: float) -> float:
     if rest >= top:
         return -1e300
     return top + math.log(-math.expm1(rest - top))
-
-
-@kernel
-def window_bound(t: float, lift: float) -> float:
-    """log of a bound on |Phi(-(t + ir))|, with lift = r^2 / 2."""
-    plain = lift + log_normal_tail(t)
-    if t >= 0.0:
-        return plain
-    return min(plain, math.log1p(math.exp(min(lift + log_normal_tail(-t), 600.0))))
-
-
-@kernel
-def growth(
-    order: float, x: float, q: float, s: float, turn: float
-) -> tuple[float, float]:
-    """How the modulus of phi(x) (1 + u)^order changes from x to x + i s^2 turn.
-
-    Args:
-        order: Real part of the exponent.
-        x: The node.
-        q: Sampling rate.
-        s: Noise multiplier.
-        turn: The shift over s^2, below pi.
-
-    Returns:
-        (log of the ratio at height 0, the argument of 1 + u there).
-    """
-    p = posterior_at(x, q, s)
-    half = math.sin(0.5 * turn)
-    spread = 4.0 * p * (1.0 - p) * half * half
-    pull = math.atan2(p * math.sin(turn), 1.0 - 2.0 * p * half * half)
-    return 0.5 * (s * s * turn * turn + order * math.log1p(-spread)), pull
-
-
-@kernel
-def bulk_growth(inner: float, shift: float, width: float) -> float:
-    """The same for the window V, as a bound."""
-    lift = 0.5 * (shift / width) * (shift / width)
-    return window_bound(inner, lift) - log_normal_tail(inner)
-
-
-@kernel
-def jump_growth(
-    outer: float, inner: float, shift: float, edge: float, width: float
-) -> float:
-    """The same for the difference W - V of two windows."""
-    lift_outer = 0.5 * (shift / edge) * (shift / edge)
-    lift_inner = 0.5 * (shift / width) * (shift / width)
-    one = window_bound(outer, lift_outer)
-    two = window_bound(inner, lift_inner)
-    above = max(one, two) + math.log1p(math.exp(-math.fabs(one - two)))
-    one = window_bound(-outer, lift_outer)
-    two = window_bound(-inner, lift_inner)
-    below = max(one, two) + math.log1p(math.exp(-math.fabs(one - two)))
-    return min(above, below) - log_gap(outer, inner)

@@ -10,20 +10,27 @@ import math
 
 from drdp.privacy.contour import answer
 from drdp.privacy.kernel import Buffer, kernel, zeros
-from drdp.privacy.saddle import Terms, chernoff, saddle_for_epsilon
+from drdp.privacy.nodes import Terms, cumulants
+from drdp.privacy.saddle import chernoff, flag, order_limit
 
 __all__ = [
     "add_is_below",
     "answer",
     "chernoff",
+    "cumulants",
     "ends",
     "first_guess",
     "like_gaussian",
+    "likely",
     "many",
     "noise_for",
-    "saddle_for_epsilon",
+    "order_limit",
     "worst",
 ]
+
+
+_COARSE_AIM = 1e-3
+_BELOW = 6  # a status of the contour
 
 
 @kernel
@@ -53,8 +60,23 @@ def first_guess(terms: Terms, ask_epsilon: bool, given: float, remove: bool) -> 
 
 
 @kernel
-def add_is_below(terms: Terms, epsilon: float, log_delta: float) -> bool:
-    """Whether Chernoff shows delta of "add" at epsilon to be below e^log_delta."""
+def likely(terms: Terms, epsilon: float) -> float:
+    """What log delta at an epsilon will hardly be below: a Gaussian's, less 6."""
+    square = like_gaussian(terms)
+    far = (epsilon - 0.5 * square) / math.sqrt(square)
+    return -0.5 * max(far, 0.0) ** 2 - 6.0
+
+
+@kernel
+def add_is_below(
+    terms: Terms, epsilon: float, log_delta: float, start: float, cap: float
+) -> tuple[bool, float, float]:
+    """Whether delta of "add" at epsilon is surely at most e^log_delta.
+
+    Its support may end before, Chernoff's bound may be below already, or a
+    coarse sum may be; `start` is a guess of |order|.  Returns also the order's
+    size that was found, and the work.
+    """
     kinds, rates, _, counts, _ = terms
     reach = 0.0
     bounded = True
@@ -64,10 +86,22 @@ def add_is_below(terms: Terms, epsilon: float, log_delta: float) -> bool:
         else:
             bounded = False
     if bounded and epsilon >= reach:
-        return True
-    start = first_guess(terms, False, epsilon, False)
-    order, moment, _ = saddle_for_epsilon(terms, -epsilon, False, start, 20.0)
-    return chernoff(moment, order, -epsilon, False) + 1e-6 <= log_delta
+        return True, start, 0.0
+    no = flag(0.0)
+    _, coarse, error, _, order, work, status = answer(
+        terms,
+        no,
+        no,
+        epsilon,
+        start,
+        _COARSE_AIM,
+        cap,
+        log_delta,
+        log_delta,
+    )
+    if status == 0:
+        return coarse + math.log1p(error) <= log_delta, order, work
+    return status == _BELOW, start, work
 
 
 @kernel
@@ -85,15 +119,18 @@ def ends(
 
 @kernel
 def worst(
-    terms: Terms, ask_epsilon: bool, given: float, aim: float, cap: float
+    terms: Terms, ask_epsilon: bool, given: float, aim: float, cap: float, hint: float
 ) -> tuple[float, float, float, float, int]:
     """Bounds on epsilon at log delta `given`, or on log delta at epsilon `given`.
 
+    `hint` is what log delta will hardly be below.
     Returns (lower, upper, slope of log delta, work, status); 0 is an answer.
     """
-    start = first_guess(terms, ask_epsilon, given, True)
-    epsilon, log_delta, error, slope, _, work, status = answer(
-        terms, True, ask_epsilon, given, start, aim, cap
+    remove = flag(1.0)
+    add = flag(0.0)
+    start = first_guess(terms, ask_epsilon, given, remove)
+    epsilon, log_delta, error, slope, start, work, status = answer(
+        terms, remove, ask_epsilon, given, start, aim, cap, hint, -math.inf
     )
     if status != 0:
         return 0.0, 0.0, 0.0, work, status
@@ -102,17 +139,21 @@ def worst(
     for kind in terms[0]:
         if kind == 0.0:
             symmetric = False
-    at, bar = (low, given) if ask_epsilon else (given, low)
-    if symmetric or add_is_below(terms, at, bar):
+    if symmetric:
         return low, high, slope, work, 0
-    start = first_guess(terms, ask_epsilon, given, False)
+    at, bar = (low, given) if ask_epsilon else (given, low)
+    below, start, more = add_is_below(terms, at, bar, start, cap)
+    work += more
+    if below:
+        return low, high, slope, work, 0
     epsilon, log_delta, error, slope_add, _, more, status = answer(
-        terms, False, ask_epsilon, given, start, aim, cap
+        terms, add, ask_epsilon, given, start, aim, cap, hint, -math.inf
     )
+    work += more
     if status != 0:
-        return 0.0, 0.0, 0.0, work + more, status
+        return 0.0, 0.0, 0.0, work, status
     other_low, other_high = ends(ask_epsilon, epsilon, log_delta, error, slope_add)
-    return max(low, other_low), max(high, other_high), slope, work + more, 0
+    return max(low, other_low), max(high, other_high), slope, work, 0
 
 
 @kernel
@@ -132,19 +173,19 @@ def one_atom(rate: float, sigma: float, steps: float) -> Terms:
 
 @kernel
 def noise_for(
-    rate: float,
-    steps: float,
+    terms: Terms,
     epsilon: float,
     log_delta: float,
     guess: float,
     rtol: float,
     cap: float,
 ) -> tuple[float, int, int]:
-    """The noise multiplier at which equal sampled Gaussians meet a target.
+    """The noise multiplier of the first atom at which all meet a target.
 
     Secant steps on log delta against log sigma, then a last step to the safe
     side whose certified log delta is tested to be at most `log_delta`, within
-    a relative `rtol` of the boundary.
+    a relative `rtol` of the boundary.  The first noise multiplier in `terms`
+    is overwritten.
 
     Returns (noise multiplier, evaluations, status); 0 is an answer.
     """
@@ -153,32 +194,34 @@ def noise_for(
     before_x = 0.0
     before = 0.0
     known = False
+    last = False
     aim = 1e-2
-    fine = 0.02 * rtol
+    no = flag(0.0)
     for tried in range(1, 40):
-        _, high, _, _, status = worst(
-            one_atom(rate, math.exp(x), steps), False, epsilon, aim, cap
-        )
+        terms[2][0] = math.exp(x)
+        _, high, _, _, status = worst(terms, no, epsilon, aim, cap, log_delta)
         if status != 0:
             return 0.0, tried, status
         gap = high - log_delta
         if known and math.fabs(x - before_x) > 1e-12:
             found = (gap - before) / (x - before_x)
-            if found < -0.01:
+            if found < -1e-4:
                 slope = found
         move = -gap / slope
-        if aim == fine and gap <= 0.0 and -gap < -slope * 0.9 * rtol:
+        if last and gap <= 0.0 and -gap < -slope * 0.9 * rtol:
             return math.exp(x), tried, 0
         before_x = x
         before = gap
         known = math.fabs(move) < 3.0
-        if aim == fine:
+        if last:
             # close in from the safe side
             move += 0.3 * rtol
         x += min(max(move, -1.5), 1.5)
         if math.fabs(move) < 3e-3:
-            aim = fine
+            last = True
             known = known and math.fabs(move) > 1e-7
+            # where others cost most, delta must be known better
+            aim = 0.02 * rtol * min(1.0, -slope)
         elif math.fabs(move) < 0.1:
             aim = 1e-4
     return 0.0, 40, 4
@@ -207,12 +250,23 @@ def many(
     for i in range(len(rates)):
         if question == 2:
             sigma, _, status = noise_for(
-                rates[i], steps[i], given[i], log_deltas[i], sigmas[i], aim, cap
+                one_atom(rates[i], sigmas[i], steps[i]),
+                given[i],
+                log_deltas[i],
+                sigmas[i],
+                aim,
+                cap,
             )
             low[i] = sigma
             high[i] = sigma
         else:
             terms = one_atom(rates[i], sigmas[i], steps[i])
-            asked = log_deltas[i] if question == 0 else given[i]
-            low[i], high[i], _, _, status = worst(terms, question == 0, asked, aim, cap)
+            if question == 0:
+                asked = hint = log_deltas[i]
+            else:
+                asked = given[i]
+                hint = likely(terms, asked)
+            low[i], high[i], _, _, status = worst(
+                terms, question == 0, asked, aim, cap, hint
+            )
         statuses[i] = status
