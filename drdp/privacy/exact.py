@@ -20,18 +20,20 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
-from drdp.privacy.kernel import gear, is_plain
+from drdp.privacy.kernel import compiled, gear, is_plain
 
 __all__ = ["Composition", "composition", "exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
-_WORST = "drdp.privacy.worst"
+_WORST, _RARE = "drdp.privacy.worst", "drdp.privacy.rare"
 _FINEST = 1e-12  # relative error of delta
 _LEAST_DELTA = 1e-290
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
-_NO_CONVERGENCE, _AT_ZERO, _BELOW = 4, 5, 6  # statuses of the kernel
+_PLAIN_RARE, _CAP_RARE = 2e6, 4e8  # the same for rare losses
+_BY_PARTS = "contour by parts"
+_OUT_OF_WORK, _NO_CONVERGENCE, _AT_ZERO, _BELOW = 2, 4, 5, 6  # statuses of the kernel
 
 
 def exact_interval(
@@ -56,6 +58,8 @@ def exact_interval(
         found = _quick(terms, question, given, max(aim, _FINEST))
         if found is None and question == "delta" and _is_nil(terms, given):
             return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
+        if found is None:
+            found = _rare(terms, question, given, max(aim, _FINEST))
         if found is None:
             found = _patient(terms, question, given, max(aim, _FINEST))
         if found is None or is_narrow(found, question, tolerance):
@@ -143,7 +147,7 @@ def _chernoff_epsilon(terms: Composition, delta: float) -> float:
     """
     module = gear(_WORST, 2e5)
     buffers = terms.buffers(module)
-    low, high = -14.0, module.order_limit(buffers)
+    low, high = -14.0, module.order_limit(buffers, True)
 
     def epsilon(position: float) -> float:
         order = 1.0 + math.exp(position)
@@ -183,6 +187,47 @@ def _interval(low: float, high: float, question: Question) -> Interval:
     if question == "delta":
         low, high = math.exp(low), min(1.0, math.exp(high))
     return Interval(low, high, "contour")
+
+
+def _rare(
+    terms: Composition, question: Question, given: float, aim: float
+) -> Interval | None:
+    """Both directions where delta comes from rare large losses, if they do.
+
+    Then "remove" is summed part by part, and "add" hardly ever matters.
+    """
+    if terms.kinds.count(0.0) == 0:
+        return None
+    asked = math.log(given) if question == "epsilon" else given
+    module = gear(_RARE, _PLAIN_RARE)
+    for cap in (_PLAIN_RARE, _CAP_RARE):
+        epsilon, log_delta, error, slope, _, status = module.rare_answer(
+            terms.buffers(module), question == "epsilon", asked, aim, cap
+        )
+        if status != _OUT_OF_WORK:
+            break
+        module = compiled()
+    if status == _AT_ZERO:
+        low, high = 0.0, epsilon
+        if high == 0.0:  # by the total variation, the same in both directions
+            return Interval(low, high, _BY_PARTS)
+    elif status == 0:
+        module = gear(_WORST, 5e3)
+        low, high = module.ends(question == "epsilon", epsilon, log_delta, error, slope)
+    else:
+        return None
+    module = gear(_WORST, 2e4)
+    at, bar = (high, asked) if question == "epsilon" else (given, low)
+    buffers = terms.buffers(module)
+    start = module.first_guess(buffers, False, at, False)
+    if module.add_is_below(buffers, at, bar, start, _CHEAP_CAP)[0]:
+        return _interval(low, high, question)._replace(method=_BY_PARTS)
+    add = _direction(terms, question, given, aim, remove=False)
+    if add is None:
+        return None
+    add_low, add_high = module.ends(question == "epsilon", *add)
+    found = _interval(max(low, add_low), max(high, add_high), question)
+    return found._replace(method=_BY_PARTS)
 
 
 def _patient(

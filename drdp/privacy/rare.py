@@ -136,6 +136,7 @@ def all_parts(
     log_delta: float,
     tilt: float,
     width: float,
+    relative: float,
     cap: float,
     summing: bool,
 ) -> tuple[float, float, float, float, float, int]:
@@ -146,7 +147,8 @@ def all_parts(
         e: The epsilon in question, positive.
         log_delta: A log delta that it is hardly below.
         tilt: Roughly the order - 1 that matters.
-        width: The width in epsilon to aim for.
+        width: The width in epsilon to aim for; or, where 0,
+        relative: the relative error of delta.
         cap: The most work to spend.
         summing: Whether to sum, or to stop at the saddle-point estimate.
 
@@ -175,7 +177,8 @@ def all_parts(
         if level > 0:
             loss *= _RATIO
         which = 1 if loss > least else 0
-        spare = log_delta + math.log(0.01 * min(1e-3, 0.1 * width * lead))
+        aim = min(1e-3, max(1e-12, relative + 0.1 * width * lead))
+        spare = log_delta + math.log(0.01 * aim)
         places, law, used, order, moment, steep, edge, cost, status = settled_part(
             terms, loss if which == 1 else math.inf, tilt, e, cuts, edges, spare, which
         )
@@ -190,7 +193,7 @@ def all_parts(
         if rough > best:
             best = rough
             lead = tilt
-        aim = min(1e-3, max(1e-12, 0.1 * width * lead))
+        aim = min(1e-3, max(1e-12, relative + 0.1 * width * lead))
         most = chernoff(moment, order, e, flag(1.0))
         if most < log_delta + math.log(0.02 * aim):
             # negligible as a whole
@@ -258,7 +261,8 @@ def rare_answer(
         terms: The composition.
         ask_epsilon: Whether `given` is log delta, or epsilon.
         given: The one of the two that is known.
-        width: The width in epsilon to aim for.
+        width: The width in epsilon to aim for, relative where epsilon is above
+            1; or the relative error of delta, where delta is asked for.
         cap: The most work to spend, in passes of the inner loop.
 
     Returns:
@@ -275,7 +279,7 @@ def rare_answer(
         log_delta = -60.0
         for _ in range(4):
             rough, _, _, tilt, _, status = all_parts(
-                terms, given, log_delta, tilt, width, cap, no
+                terms, given, log_delta, tilt, 0.0, width, cap, no
             )
             if status != 0:
                 return 0.0, 0.0, 1.0, 0.0, work, status
@@ -283,7 +287,7 @@ def rare_answer(
                 break
             log_delta = rough - 5.0
         value, error, slope, _, work, status = all_parts(
-            terms, given, min(log_delta, rough - 2.0), tilt, width, cap, flag(1.0)
+            terms, given, min(log_delta, rough - 2.0), tilt, 0.0, width, cap, flag(1.0)
         )
         if status == 0 and error > 0.5:
             status = _TOO_WIDE
@@ -310,7 +314,7 @@ def rare_answer(
     at = 0.0
     for _ in range(40):
         value, error, slope, tilt, spent, status = all_parts(
-            terms, e, given, tilt, width * max(1.0, e), cap - work, summing
+            terms, e, given, tilt, width * max(1.0, e), 0.0, cap - work, summing
         )
         work += spent
         if status != 0:

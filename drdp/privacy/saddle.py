@@ -40,18 +40,20 @@ def steepness(order: float, bend: float) -> float:
 
 
 @kernel
-def order_limit(terms: Terms) -> float:
-    """log of the largest order worth looking at.
+def order_limit(terms: Terms, remove: bool) -> float:
+    """log of the largest size of an order worth looking at.
 
-    The nodes of an atom that is not cut off grow with the order; beyond a
-    hundred thousand of them something else is the better tool.
+    The nodes of an atom that is not cut off grow with the order, of negative
+    ones with the rate times the order; beyond a hundred thousand of them
+    something else is the better tool.
     """
     kinds, rates, sigmas, _, cuts = terms
-    limit = 17.0
+    limit = 17.0 if remove else 20.0
     for i in range(len(kinds)):
-        if kinds[i] == 0.0 and cuts[i] == math.inf:
+        if kinds[i] == 0.0 and (cuts[i] == math.inf or not remove):
             step = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
-            limit = min(limit, math.log(10.0 + 1e5 * step))
+            reach = (10.0 + 1e5 * step) / (1.0 if remove else rates[i])
+            limit = min(limit, math.log(reach))
     return limit
 
 
@@ -112,7 +114,7 @@ def saddle(
     Returns (order, e, log M, its second derivative, found).
     """
     low = -34.0
-    most = order_limit(terms)
+    most = order_limit(terms, remove)
     if remove:
         for limit in limits:
             if limit < math.inf:
