@@ -50,7 +50,7 @@ def order_limit(terms: Terms) -> float:
     limit = 17.0
     for i in range(len(kinds)):
         if kinds[i] == 0.0 and cuts[i] == math.inf:
-            step = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
+            step, _ = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
             limit = min(limit, math.log(10.0 + 1e5 * step))
     return limit
 
