@@ -70,7 +70,8 @@ def cut_far(terms: Terms, limits: Buffer, order: float) -> bool:
             far = max(0.0, (limits[i] - order) / s)
             mass = math.log(counts[i]) + order * math.log(rates[i])
             mass += 0.5 * order * (order - 1.0) / (s * s) - 0.5 * far * far
-            if mass > -7.0:
+            # where the mode itself is kept, a cut only makes an edge
+            if mass > -7.0 and far < 0.5:
                 cuts[i] = limits[i]
                 changed = True
     return changed
