@@ -37,6 +37,7 @@ _TOLERANCE = 1e-6  # the accountant's default
 _CAP = 1e6  # passes; what needs more is answered one by one
 _CHUNK = 64
 _ROUND_UP = 1.0 + 1e-14
+_LEAST = 1e-300  # what is below any double is not 0
 _EPSILON, _DELTA, _NOISE = 0, 1, 2  # the kernel's questions
 
 
@@ -83,7 +84,7 @@ def deltas(
         noise_multiplier=noise_multiplier, rate=rate, steps=steps, epsilon=epsilon
     )
     logs, good = _kernel(_DELTA, q, t, z, e, np.zeros_like(e), _AIM)
-    values = np.minimum(1.0, np.exp(logs) * _ROUND_UP)
+    values = np.clip(np.exp(logs) * _ROUND_UP, _LEAST, 1.0)
 
     def alone(i: int) -> float:
         return delta_interval(_run(z[i], q[i], t[i]), e[i]).upper

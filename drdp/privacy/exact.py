@@ -185,7 +185,7 @@ def _is_nil(terms: Composition, epsilon: float) -> bool:
 
 def _interval(low: float, high: float, question: Question) -> Interval:
     if question == "delta":
-        low, high = math.exp(low), min(1.0, math.exp(high))
+        low, high = math.exp(low), min(1.0, max(math.exp(high), _LEAST_DELTA))
     return Interval(low, high, "contour")
 
 

@@ -17,6 +17,7 @@ import math
 from drdp.privacy.kernel import Buffer, kernel, zeros
 
 __all__ = [
+    "BOW",
     "beyond",
     "extent",
     "fill",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _ROOT_2PI = math.sqrt(2.0 * math.pi)
+BOW = 2.0 / math.pi  # of the map at a cut, per shift into the complex plane
 _SHIFTS = 24  # tried, up to just below the branch points at pi
 _SHIFT = 0.1235
 _SINE = zeros(_SHIFTS)
@@ -65,8 +67,8 @@ def expm1_less(t: float, bump: float) -> float:
 @kernel
 def grid_step(
     s: float, order: float, q: float, y: float, posterior: float, effort: float
-) -> float:
-    """A trapezoidal step in x whose relative aliasing error is e^-effort.
+) -> tuple[float, float]:
+    """A trapezoidal step in x whose relative aliasing error is e^-effort; its shift.
 
     Shifting x by i s^2 phi multiplies the integrand of M(order + i y) by at
     most exp(s^2 phi^2 / 2 + |y| arg), arg being that of 1 - p + p e^(i phi)
@@ -75,6 +77,7 @@ def grid_step(
     step is the largest over phi.
     """
     best = 0.0
+    shift = 0.0
     square = s * s
     if order >= 0.0:
         phi = math.sqrt(2.0 * (effort + 0.7)) / s
@@ -85,8 +88,9 @@ def grid_step(
             )
             growth = 0.5 * square * phi * phi + y * turn
             best = 2.0 * math.pi * square * phi / (effort + 0.7 + growth)
+            shift = square * phi
             if y == 0.0:
-                return best
+                return best, shift
     flat = order * math.log1p(-q) if q < 1.0 else math.inf
     for i in range(_SHIFTS):
         phi = _SHIFT * (i + 1)
@@ -102,7 +106,8 @@ def grid_step(
         step = 2.0 * math.pi * square * phi / (effort + 0.7 + growth)
         if step > best:
             best = step
-    return best
+            shift = square * phi
+    return best, shift
 
 
 @kernel
@@ -138,20 +143,25 @@ def posterior_at(x: float, q: float, s: float) -> float:
 
 
 @kernel
-def place(t: float, cut: float, step: float) -> tuple[float, float]:
-    """x and dx/dt at a node: the identity far below the cut, never above it."""
-    v = (t - cut) / (2.0 * step)
+def place(t: float, cut: float, bow: float) -> tuple[float, float]:
+    """x and dx/dt at a node: the identity far below the cut, never above it.
+
+    With x = cut - bow log(1 + e^(-(t - cut)/bow)) and t shifted by up to i bow
+    pi/2, Re x stays below the cut, Im x below the shift and |dx/dt| below 1,
+    so a sum over t is as good as one over x.
+    """
+    v = (t - cut) / bow
     if v < -40.0:
         return t, 1.0
     if v > 0.0:
         e = math.exp(-v)
-        return cut - 2.0 * step * math.log1p(e), e / (1.0 + e)
-    return cut - 2.0 * step * (math.log1p(math.exp(v)) - v), 1.0 / (1.0 + math.exp(v))
+        return cut - bow * math.log1p(e), e / (1.0 + e)
+    return cut - bow * (math.log1p(math.exp(v)) - v), 1.0 / (1.0 + math.exp(v))
 
 
 @kernel
 def extent(
-    order: float, q: float, s: float, cut: float, step: float, effort: float
+    order: float, q: float, s: float, cut: float, step: float, bow: float, effort: float
 ) -> tuple[float, int]:
     """The first node and how many there are.
 
@@ -162,9 +172,9 @@ def extent(
     low = -reach * s + min(order, 0.0) * q
     top = order if order > 1.0 else 1.0
     high = top + reach * s
-    if cut < high + 2.0 * step:
+    if cut < high + 10.0 * bow:
         # dx/dt falls to e^-(effort + 2)
-        high = cut + 2.0 * step * min(38.0, effort + 2.0)
+        high = cut + bow * min(38.0, effort + 2.0)
     return low, int((high - low) / step) + 2
 
 
@@ -175,6 +185,7 @@ def fill(
     s: float,
     cut: float,
     step: float,
+    bow: float,
     low: float,
     count: int,
     base: int,
@@ -194,12 +205,12 @@ def fill(
     surplus_sum = 0.0
     log_q = math.log(q)
     near = order > 0.5 and order < 1.5
-    mapped = low + step * (count - 1) > cut - 80.0 * step
+    mapped = low + step * (count - 1) > cut - 40.0 * bow
     for j in range(count):
         x = low + step * j
         share = 1.0
         if mapped:
-            x, share = place(x, cut, step)
+            x, share = place(x, cut, bow)
         z = (x - 0.5) * inverse
         u = 1.0
         if z < 30.0:
@@ -246,7 +257,7 @@ def fill(
         for j in range(count):
             share = 1.0
             if mapped:
-                share = place(low + step * j, cut, step)[1]
+                share = place(low + step * j, cut, bow)[1]
             x = xs[base + j]
             height = order * losses[base + j] - 0.5 * x * x * inverse - top
             weight = share * math.exp(height) if height > -740.0 else 0.0
@@ -280,13 +291,14 @@ def log_moment(
         cut: Right end of the x range; infinity for none.
         effort: e^-effort is the relative aliasing error.
     """
-    step = grid_step(s, order, q, 0.0, 1.0, effort)
-    low, count = extent(order, q, s, cut, step, effort)
+    step, shift = grid_step(s, order, q, 0.0, 1.0, effort)
+    bow = BOW * shift
+    low, count = extent(order, q, s, cut, step, bow, effort)
     xs = zeros(count)
     taus = zeros(count)
     losses = zeros(count)
     base = int(0.0)  # a constant would have `fill` compiled anew
-    return fill(order, q, s, cut, step, low, count, base, xs, taus, losses)
+    return fill(order, q, s, cut, step, bow, low, count, base, xs, taus, losses)
 
 
 @kernel

@@ -12,6 +12,7 @@ import math
 
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.moments import (
+    BOW,
     beyond,
     extent,
     fill,
@@ -26,7 +27,8 @@ __all__ = ["Nodes", "Terms", "cumulants", "gather", "lifted", "plain_moment", "s
 
 Terms = tuple[Buffer, Buffer, Buffer, Buffer, Buffer]
 Nodes = tuple[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer]
-"""Offsets and steps of the atoms, positions, probabilities, losses, K of the atoms."""
+"""Offsets of the atoms, their steps and then bows at a cut, positions,
+probabilities and losses of the nodes, K of the atoms."""
 
 
 @kernel
@@ -93,8 +95,11 @@ def layout(
             if y > 0.0:
                 far = max(order, 1.0) + (math.sqrt(2.0 * own) + 1.0) * s
                 posterior = posterior_at(min(far, cuts[i]), rates[i], s)
-            steps[i] = grid_step(s, order, rates[i], y, posterior, own)
-            nodes += extent(order, rates[i], s, cuts[i], steps[i], own)[1]
+            step, shift = grid_step(s, order, rates[i], y, posterior, own)
+            bow = BOW * shift
+            steps[i] = step
+            steps[len(kinds) + i] = bow
+            nodes += extent(order, rates[i], s, cuts[i], step, bow, own)[1]
     offsets[len(kinds)] = nodes
     return nodes
 
@@ -106,7 +111,7 @@ def gather(
     """Nodes that are good up to height y; and log M and its derivatives."""
     kinds, rates, sigmas, counts, cuts = terms
     size = len(kinds)
-    steps = zeros(size)
+    steps = zeros(2 * size)
     offsets = zeros(size + 1)
     moments = zeros(size)
     count = layout(terms, order, y, effort, steps, offsets)
@@ -119,13 +124,16 @@ def gather(
     for i in range(size):
         if kinds[i] == 0.0:
             own = effort + 2.0 + math.log(counts[i])
-            low, many = extent(order, rates[i], sigmas[i], cuts[i], steps[i], own)
+            step = steps[i]
+            bow = steps[size + i]
+            low, many = extent(order, rates[i], sigmas[i], cuts[i], step, bow, own)
             k0, k1, k2 = fill(
                 order,
                 rates[i],
                 sigmas[i],
                 cuts[i],
-                steps[i],
+                step,
+                bow,
                 low,
                 many,
                 int(offsets[i]),
@@ -242,9 +250,10 @@ def lifted(
             if there < 0.0:
                 outside = 0.2 - 0.5 * near * near
             elif high > cuts[i] - 0.1 * steps[i]:
-                # from here on the nodes up to the cut fall by e^-1/2 each
+                # from here on the nodes up to the cut fall by e^(-step / bow) each
                 last = max(taus[stop - 1], 1e-300)
-                outside = math.log(2.0 * last) + d * losses[stop - 1] - k0
+                last *= 1.0 + steps[len(kinds) + i] / steps[i]
+                outside = math.log(last) + d * losses[stop - 1] - k0
             else:
                 outside = beyond(there, rates[i], s, high) - moments[i] - k0
             # a share a of the whole is missed to aliasing: -log(1 - a) < 1.2 a

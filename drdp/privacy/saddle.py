@@ -51,7 +51,7 @@ def order_limit(terms: Terms, remove: bool) -> float:
     limit = 17.0 if remove else 20.0
     for i in range(len(kinds)):
         if kinds[i] == 0.0 and (cuts[i] == math.inf or not remove):
-            step = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
+            step, _ = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
             reach = (10.0 + 1e5 * step) / (1.0 if remove else rates[i])
             limit = min(limit, math.log(reach))
     return limit
@@ -72,7 +72,8 @@ def cut_far(terms: Terms, limits: Buffer, order: float) -> bool:
             far = max(0.0, (limits[i] - order) / s)
             mass = math.log(counts[i]) + order * math.log(rates[i])
             mass += 0.5 * order * (order - 1.0) / (s * s) - 0.5 * far * far
-            if mass > -14.0:
+            # where the mode itself is kept, a cut only makes an edge
+            if mass > -7.0 and far < 0.5:
                 cuts[i] = limits[i]
                 changed = True
     return changed
@@ -127,11 +128,6 @@ def saddle(
     nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
     moment = base_moment
     for _ in range(60):
-        if remove and cut_far(terms, limits, order):
-            high = most
-            base = order
-            nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
-            moment = base_moment
         ratio = 1.0 / order + 1.0 / (order - 1.0)
         steep = steepness(order, bend)
         if ask_epsilon:
@@ -139,8 +135,7 @@ def saddle(
             here = moment - order * e - math.log(order * (order - 1.0))
             here -= 0.5 * math.log(2.0 * math.pi * steep)
             gap = here + e - given if remove else here - given
-            if gap < 0.25 and gap > -0.25:
-                return order, e, moment, bend, True
+            close = gap < 0.25 and gap > -0.25
             up = gap > 0.0
             gain = order - 1.0 if remove else -order
             move = gap / (gain * steep * math.exp(v))
@@ -148,18 +143,25 @@ def saddle(
             g = slope - e - ratio
             if chernoff(moment, order, e, remove) < enough:
                 return order, e, moment, bend, False
-            if g * g < 0.0025 * steep:
-                return order, e, moment, bend, True
+            close = g * g < 0.0025 * steep
             up = (g < 0.0) == remove
             move = g / (math.exp(v) * steep)
             if remove:
                 move = -move
+        if close or high - low < 1e-9:
+            if remove and cut_far(terms, limits, order):
+                # held by a far mode: once more without it
+                low = -34.0
+                high = most
+                base = order
+                nodes, base_moment, slope, bend = gather(terms, order, 0.0, effort)
+                moment = base_moment
+                continue
+            return order, e, moment, bend, close
         if up:
             low = v
         else:
             high = v
-        if high - low < 1e-9:
-            break
         move = min(max(move, -1.2), 1.2)
         v = step_inside(v + move, low, high, up, most)
         order = 1.0 + math.exp(v) if remove else -math.exp(v)

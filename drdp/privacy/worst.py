@@ -114,7 +114,7 @@ def ends(
         return low, log_delta + math.log1p(error)
     # A tenth more, and more for large errors, covers the bend of log delta.
     shift = (1.1 + 10.0 * error) * math.log1p(error) / -slope + 4e-16 * epsilon
-    return max(0.0, epsilon - shift), epsilon + shift
+    return max(0.0, epsilon - shift), max(0.0, epsilon + shift)
 
 
 @kernel
