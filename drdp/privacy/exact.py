@@ -53,17 +53,20 @@ def exact_interval(
     terms = composition(parts)
     if terms is None or all(kind == 2.0 for kind in terms.kinds):
         return None
-    found = None
-    for aim in (0.3 * min(1e-3, tolerance), _FINEST):
-        found = _quick(terms, question, given, max(aim, _FINEST))
-        if found is None and question == "delta" and _is_nil(terms, given):
-            return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
-        if found is None:
-            found = _rare(terms, question, given, max(aim, _FINEST))
-        if found is None:
-            found = _patient(terms, question, given, max(aim, _FINEST))
-        if found is None or is_narrow(found, question, tolerance):
-            break
+    aim = max(0.3 * min(1e-3, tolerance), _FINEST)
+    found = _quick(terms, question, given, aim)
+    if found is None and question == "delta" and _is_nil(terms, given):
+        return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
+    if found is None:
+        found = _rare(parts, terms, question, given, tolerance, aim)
+    if found is None:
+        found = _patient(terms, question, given, aim)
+    if found is not None and not is_narrow(found, question, tolerance):
+        finer = _quick(terms, question, given, _FINEST)
+        if finer is None:
+            finer = _rare(parts, terms, question, given, tolerance, 0.03 * aim)
+        if finer is not None and finer.upper - finer.lower < found.upper - found.lower:
+            found = finer
     if found is None and question == "epsilon":
         return Interval(0.0, _chernoff_epsilon(terms, given), "Chernoff's bound")
     return found
@@ -190,7 +193,12 @@ def _interval(low: float, high: float, question: Question) -> Interval:
 
 
 def _rare(
-    terms: Composition, question: Question, given: float, aim: float
+    parts: tuple[tuple[Event, int], ...],
+    terms: Composition,
+    question: Question,
+    given: float,
+    tolerance: float,
+    aim: float,
 ) -> Interval | None:
     """Both directions where delta comes from rare large losses, if they do.
 
@@ -222,12 +230,16 @@ def _rare(
     start = module.first_guess(buffers, False, at, False)
     if module.add_is_below(buffers, at, bar, start, _CHEAP_CAP)[0]:
         return _interval(low, high, question)._replace(method=_BY_PARTS)
-    add = _direction(terms, question, given, aim, remove=False)
-    if add is None:
-        return None
-    add_low, add_high = module.ends(question == "epsilon", *add)
-    found = _interval(max(low, add_low), max(high, add_high), question)
-    return found._replace(method=_BY_PARTS)
+    from drdp.privacy.grid import one_direction
+    from drdp.privacy.losses import Direction
+
+    found = _interval(low, high, question)
+    add = one_direction(parts, Direction.ADD, question, given, tolerance)
+    return Interval(
+        max(found.lower, add.lower),
+        max(found.upper, add.upper),
+        _BY_PARTS if add.upper <= found.upper else f"{_BY_PARTS} and {add.method}",
+    )
 
 
 def _patient(

@@ -23,7 +23,7 @@ from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event
 from drdp.privacy.losses import Direction, directions, law_of
 
-__all__ = ["grid_interval"]
+__all__ = ["grid_interval", "one_direction"]
 
 _FEWEST = 1 << 12
 _MOST = 1 << 21
@@ -62,6 +62,18 @@ def grid_interval(
         lower = max(lower, bounds.get("lower", 0.0))
         finest = min(finest, step)
     return Interval(min(lower, upper), upper, f"grid of step {finest:.1e}")
+
+
+def one_direction(
+    parts: tuple[tuple[Event, int], ...],
+    way: Direction,
+    question: Question,
+    given: float,
+    tolerance: float,
+) -> Interval:
+    """The certified interval of one direction alone, from the grid."""
+    bounds, step = _one_way(parts, way, ["upper", "lower"], question, given, tolerance)
+    return Interval(bounds["lower"], bounds["upper"], f"grid of step {step:.1e}")
 
 
 def _ways(
