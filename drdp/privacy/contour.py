@@ -17,7 +17,7 @@ import math
 
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.line import line
-from drdp.privacy.nodes import Nodes, Terms, cumulants, gather
+from drdp.privacy.nodes import Terms, cumulants, gather
 from drdp.privacy.saddle import chernoff, flag, period, saddle, steepness
 
 __all__ = ["answer"]
@@ -124,27 +124,6 @@ def limit_far(terms: Terms, log_cost: float, limits: Buffer) -> None:
 
 
 @kernel
-def edge_mass(terms: Terms, whole: Buffer, nodes: Nodes, effort: float) -> float:
-    """The tilted mass close to where laws were cut off, times their counts.
-
-    The step in x was chosen for an integrand that has no end.  What lies this
-    close to the end may be summed wrongly, by no more than itself; a normal
-    tail of a quarter of the shift's width makes a smooth end of the rest.
-    """
-    kinds, _, _, counts, cuts = terms
-    offsets, steps, xs, taus, _, _ = nodes
-    total = 0.0
-    for i in range(len(kinds)):
-        if kinds[i] != 0.0 or not cuts[i] < whole[i]:
-            continue
-        start = cuts[i] - 1.3 * steps[i] * (effort + 4.0 + math.log(counts[i]))
-        for j in range(int(offsets[i]), int(offsets[i + 1])):
-            if xs[j] > start:
-                total += counts[i] * taus[j]
-    return total
-
-
-@kernel
 def answer(
     terms: Terms,
     remove: bool,
@@ -207,9 +186,6 @@ def answer(
         goal = 0.25 * aim / scale
         y_plan = 1.2 * math.sqrt(2.0 * effort / steep)
         nodes, moment, _, bend = gather(terms, order, y_plan, effort)
-        brim = edge_mass(terms, cuts, nodes, effort)
-        if brim > 3e-4:
-            return 0.0, 0.0, 1.0, 0.0, start, work, _NO_CERTIFICATE
         span, rate_above, lift_above, rate_below, lift_below = period(
             terms, nodes, order, moment, steep, e, remove, effort
         )
@@ -273,9 +249,6 @@ def answer(
         error = alias + rest + mass * (2.0 * math.exp(-effort) + 4e-15 * rounding)
         error = error / total + 1e-10 + off
         if cut_off:
-            size_c = order - 1.0 if remove else -order
-            spots = (1.0 + math.log1p(1.0 / size_c)) / (1.0 + 2.0 * size_c)
-            error += 3.0 * brim * spots / total
             # of delta itself, and of E u = 0 in M
             cost = hint + share
             error += 2.0 * math.exp(min(cost - log_delta, 50.0))

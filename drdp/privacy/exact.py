@@ -55,18 +55,19 @@ def exact_interval(
         return None
     aim = max(0.3 * min(1e-3, tolerance), _FINEST)
     found = _quick(terms, question, given, aim)
+    if found is not None and is_narrow(found, question, tolerance):
+        return found
     if found is None and question == "delta" and _is_nil(terms, given):
         return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
-    if found is None:
-        found = _rare(parts, terms, question, given, tolerance, aim)
+    found = _narrower(found, _quick(terms, question, given, _FINEST))
+    if question == "epsilon" and _costs_nothing(terms, given, aim):
+        return Interval(0.0, 0.0, "contour")
+    for finer in (aim, 0.03 * aim, 1e-4):
+        if found is not None and is_narrow(found, question, max(tolerance, finer)):
+            return found
+        found = _narrower(found, _rare(parts, terms, question, given, tolerance, finer))
     if found is None:
         found = _patient(terms, question, given, aim)
-    if found is not None and not is_narrow(found, question, tolerance):
-        finer = _quick(terms, question, given, _FINEST)
-        if finer is None:
-            finer = _rare(parts, terms, question, given, tolerance, 0.03 * aim)
-        if finer is not None and finer.upper - finer.lower < found.upper - found.lower:
-            found = finer
     if found is None and question == "epsilon":
         return Interval(0.0, _chernoff_epsilon(terms, given), "Chernoff's bound")
     return found
@@ -78,6 +79,23 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
     if question == "delta":
         return width <= tolerance * found.upper
     return width <= tolerance * max(1.0, found.upper)
+
+
+def _costs_nothing(terms: Composition, delta: float, aim: float) -> bool:
+    """Whether delta(0), the same in both directions, is at most `delta`."""
+    wanted = math.log(delta)
+    found = _Ask(terms, False, 0.0, aim, True, wanted).run(_CHEAP_CAP)
+    return (
+        isinstance(found, _Point)
+        and found.log_delta + math.log1p(found.error) <= wanted
+    )
+
+
+def _narrower(one: Interval | None, other: Interval | None) -> Interval | None:
+    """The better of two answers to one question."""
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=lambda found: found.upper - found.lower)
 
 
 @final
