@@ -60,8 +60,8 @@ def exact_interval(
     if found is None and question == "delta" and _is_nil(terms, given):
         return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
     found = _narrower(found, _quick(terms, question, given, _FINEST))
-    if question == "epsilon" and _costs_nothing(terms, given, aim):
-        return Interval(0.0, 0.0, "contour")
+    if found is None and question == "epsilon":
+        found = _next_to_nothing(terms, given, aim)
     for finer in (aim, 0.03 * aim, 1e-4):
         if found is not None and is_narrow(found, question, max(tolerance, finer)):
             return found
@@ -81,14 +81,20 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
     return width <= tolerance * max(1.0, found.upper)
 
 
-def _costs_nothing(terms: Composition, delta: float, aim: float) -> bool:
-    """Whether delta(0), the same in both directions, is at most `delta`."""
+def _next_to_nothing(terms: Composition, delta: float, aim: float) -> Interval | None:
+    """The interval where delta(0), the same in both directions, is hardly above."""
     wanted = math.log(delta)
     found = _Ask(terms, False, 0.0, aim, True, wanted).run(_CHEAP_CAP)
-    return (
-        isinstance(found, _Point)
-        and found.log_delta + math.log1p(found.error) <= wanted
-    )
+    if not isinstance(found, _Point):
+        return None
+    gap = found.log_delta + math.log1p(found.error) - wanted
+    if gap <= 0.0:
+        return Interval(0.0, 0.0, "contour")
+    if gap > 1e-3:
+        return None
+    module = gear(_WORST, 0.0)
+    low, high = module.ends(True, 0.0, wanted, found.error + gap, found.slope)
+    return Interval(low, high, "contour")
 
 
 def _narrower(one: Interval | None, other: Interval | None) -> Interval | None:
