@@ -29,6 +29,7 @@ _HOMES = {
     ),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
+    "drdp.privacy.edgeworth": ("edgeworth_curve", "edgeworth_estimate"),
     "drdp.privacy.rdp": ("rdp_curve",),
     "drdp.privacy.pld": ("delta_interval", "epsilon_interval", "pld_curve"),
     "drdp.privacy.prv": ("prv_curve",),
@@ -66,6 +67,8 @@ __all__ = [
     "calibrate_count",
     "delta_interval",
     "deltas",
+    "edgeworth_curve",
+    "edgeworth_estimate",
     "epsilon_interval",
     "epsilons",
     "gdp_curve",
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
         within,
     )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
+    from drdp.privacy.edgeworth import edgeworth_curve, edgeworth_estimate
     from drdp.privacy.events import (
         NOTHING,
         Adjacency,

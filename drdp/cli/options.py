@@ -41,7 +41,7 @@ __all__ = [
 Wrap = TypeVar("Wrap", bound=Callable[..., Any])
 Check = Callable[[str], Any]
 
-ACCOUNTANTS = ("pld", "rdp", "gdp", "prv")
+ACCOUNTANTS = ("pld", "rdp", "gdp", "edgeworth", "prv")
 ADJACENCIES = ("add-remove", "zero-out", "replace-one")
 _LARGEST_COUNT = 10**9
 LONGEST_LIST = 100
@@ -302,7 +302,7 @@ accountant = option(
     "--accountant",
     check=choices(*ACCOUNTANTS),
     metavar="NAME",
-    text="pld (certified), rdp, gdp (an estimate) or prv.",
+    text="pld (certified), rdp, gdp or edgeworth (estimates), or prv.",
     default="pld",
 )
 

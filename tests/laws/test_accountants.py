@@ -10,6 +10,7 @@ import pytest
 
 from drdp.errors import DrdpError, UnsupportedEventError
 from drdp.privacy.curves import PrivacyCurve
+from drdp.privacy.edgeworth import edgeworth_curve
 from drdp.privacy.events import (
     NOTHING,
     Adjacency,
@@ -67,6 +68,9 @@ SUBJECTS = [
         partial(pld_curve, bound="lower", tolerance=TOLERANCE),
         tuple(RUNS),
         1e-3,
+    ),
+    Subject(
+        "edgeworth", edgeworth_curve, tuple(name for name in RUNS if name != "fixed")
     ),
 ]
 # The second opinion takes up to a second an answer: it meets the cheap laws.
@@ -273,6 +277,8 @@ UNSUPPORTED = [
     ("gdp_curve", gdp_curve, PoissonSampled(0.1, Gaussian(1.0), REPLACE)),
     ("rdp_curve", rdp_curve, PoissonSampled(0.1, Laplace(1.0))),
     ("rdp_curve", rdp_curve, PoissonSampled(0.1, Gaussian(1.0), REPLACE)),
+    ("edgeworth_curve", edgeworth_curve, ApproxDP(1.0, 1e-6)),
+    ("edgeworth_curve", edgeworth_curve, FixedSizeSampled(1, 10, Gaussian(1.0))),
     ("prv_curve", prv_curve, ApproxDP(1.0, 1e-6)),
     ("prv_curve", prv_curve, FixedSizeSampled(1, 10, Gaussian(1.0))),
     ("prv_curve", prv_curve, PoissonSampled(0.1, Gaussian(1.0), REPLACE)),
