@@ -243,18 +243,23 @@ class Expansion:
         return EdgeworthEstimate(max(roots, default=0.0), tuple(roots))
 
     @cached_property
-    def _profile(self) -> tuple[list[float], list[float], list[float]]:
-        """Places with every peak and trough among them, values, and suprema.
-
-        The last list holds the largest value at or to the right of each place.
-        """
+    def places(self) -> list[float]:
+        """Where the expansion can bend, as seen from the centres of its parts."""
         centres = {
             (side.mean + shift * side.variance, side.deviation)
             for q, p in self.pairs
             for side, shift in ((p, 0.0), (q, 0.0), (q, 1.0))
         }
         found = {centre + scale * u for centre, scale in centres for u in _PLACES}
-        places = sorted({0.0, *(place for place in found if place > 0.0)})
+        return sorted({0.0, *(place for place in found if place > 0.0)})
+
+    @cached_property
+    def _profile(self) -> tuple[list[float], list[float], list[float]]:
+        """Places with every peak and trough among them, values, and suprema.
+
+        The last list holds the largest value at or to the right of each place.
+        """
+        places = self.places
         values = [self.delta(place) for place in places]
         known = dict(zip(places, values, strict=True))
         for k in range(1, len(places) - 1):
