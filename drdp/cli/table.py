@@ -18,14 +18,16 @@ __all__ = ["table"]
     examples="""
 drdp table
 drdp table --preset dr-encoder --format markdown
+drdp table --preset ew-tune
 drdp table --epsilons 0.25,0.5,1,2,4,8 --steps 20 --rate 0.05 --delta 1e-5
 """
 )
 @options.option(
     "--preset",
-    check=options.choices("dr-encoder"),
+    check=options.choices("dr-encoder", "ew-tune"),
     metavar="NAME",
-    text="dr-encoder: Table 3 of the paper.  The default without --epsilons.",
+    text="dr-encoder: Table 3 of the paper, the default without --epsilons."
+    "  ew-tune: the noise of the EW-Tune paper.",
     required=False,
 )
 @options.option(
@@ -58,15 +60,19 @@ def table(
     """The paper's table of noise and epsilon, or any grid.
 
     Without --epsilons this is Table 3 of the DR-Encoder paper, computed from
-    first principles, with the certified epsilon of each row beside it.  With
-    --epsilons, --steps and --rate it is the noise that each budget needs.
+    first principles, with the certified epsilon of each row beside it; --preset
+    ew-tune does the same for the noise of the EW-Tune paper.  With --epsilons,
+    --steps and --rate it is the noise that each budget needs.
     """
     _refuse_contradictions(preset, epsilons, form, as_json)
-    content = (
-        paper_table()
-        if epsilons is None
-        else grid_table(read_plan(**described), epsilons)
-    )
+    if epsilons is not None:
+        content = grid_table(read_plan(**described), epsilons)
+    elif preset == "ew-tune":
+        from drdp.cli.ew_tune import ew_tune_table
+
+        content = ew_tune_table()
+    else:
+        content = paper_table()
     click.echo(layout.laid_out(content, "json" if as_json else form))
 
 

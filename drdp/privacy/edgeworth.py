@@ -43,8 +43,9 @@ Way = Literal["worse", "remove", "add"]
 _LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LEAST_EXPONENT, _LARGEST_EXPONENT = -745.0, 700.0
 # Where features are looked for, in standard deviations around a centre: finely
-# where the polynomials change sign, coarsely where only the tail is left.
-_PLACES = (*(k / 8 for k in range(-64, 64)), *(k / 2 for k in range(16, 79)))
+# where the polynomials change sign, coarsely where only a tail is left.
+_NEAR, _FAR = 8.0, 64
+_FINELY = tuple(k / 8 for k in range(-64, 64))
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 _HIGHEST = 3
 _LEAST_DEVIATION = 1e-50  # a loss that varies less than this is no loss
@@ -245,12 +246,21 @@ class Expansion:
     @cached_property
     def places(self) -> list[float]:
         """Where the expansion can bend, as seen from the centres of its parts."""
-        centres = {
-            (side.mean + shift * side.variance, side.deviation)
-            for q, p in self.pairs
-            for side, shift in ((p, 0.0), (q, 0.0), (q, 1.0))
+        centres = set()
+        for q, p in self.pairs:
+            shift = max(0.0, q.mean + 0.5 * q.variance)
+            reach = math.sqrt(2.0 * (shift - _LEAST_EXPONENT))
+            centres.add((p.mean, p.deviation, reach))
+            centres.add((q.mean, q.deviation, reach))
+            centres.add((q.mean + q.variance, q.deviation, reach))
+        found = {
+            centre + scale * u
+            for centre, scale, reach in centres
+            for u in (
+                *_FINELY,
+                *(_NEAR + (reach - _NEAR) * k / _FAR for k in range(_FAR + 1)),
+            )
         }
-        found = {centre + scale * u for centre, scale in centres for u in _PLACES}
         return sorted({0.0, *(place for place in found if place > 0.0)})
 
     @cached_property
