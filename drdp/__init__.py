@@ -30,6 +30,8 @@ _HOMES = {
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
     "drdp.privacy.edgeworth": ("edgeworth_curve", "edgeworth_estimate"),
+    "drdp.privacy.ew_tune": ("ew_tune_noise_multiplier",),
+    "drdp.privacy.finite_sample": ("edgeworth_epsilon_interval", "edgeworth_interval"),
     "drdp.privacy.rdp": ("rdp_curve",),
     "drdp.privacy.pld": ("delta_interval", "epsilon_interval", "pld_curve"),
     "drdp.privacy.prv": ("prv_curve",),
@@ -68,9 +70,12 @@ __all__ = [
     "delta_interval",
     "deltas",
     "edgeworth_curve",
+    "edgeworth_epsilon_interval",
     "edgeworth_estimate",
+    "edgeworth_interval",
     "epsilon_interval",
     "epsilons",
+    "ew_tune_noise_multiplier",
     "gdp_curve",
     "noise_multiplier_for",
     "noise_multipliers",
@@ -105,6 +110,11 @@ if TYPE_CHECKING:
         Repeated,
         adjacency_of,
         atoms,
+    )
+    from drdp.privacy.ew_tune import ew_tune_noise_multiplier
+    from drdp.privacy.finite_sample import (
+        edgeworth_epsilon_interval,
+        edgeworth_interval,
     )
     from drdp.privacy.gdp import gdp_curve
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve

@@ -25,7 +25,7 @@ from drdp.errors import InvalidArgumentError, UnsupportedEventError
 from drdp.privacy._special import mills_ratio, normal_cdf
 from drdp.privacy.cumulants import Cumulants, loss_cumulants
 from drdp.privacy.curves import PrivacyCurve
-from drdp.privacy.events import Event, FixedSizeSampled, NonPrivate, atoms
+from drdp.privacy.events import Event, NonPrivate, atoms
 from drdp.privacy.losses import Direction, directions, law_of
 
 __all__ = [
@@ -87,8 +87,8 @@ def edgeworth_curve(
             accountant and EW-Tune look at ``"remove"`` alone.
 
     Returns:
-        A curve with ``bound == "estimate"``; infinite where the noise is so
-        small that the moments overflow.
+        A curve with ``bound == "estimate"``; infinite where the moments are
+        out of reach, which is where a sampled release has noise below 1/80.
 
     Guarantees:
         None, except that every order is exact up to rounding for unsampled
@@ -334,14 +334,13 @@ def expansion_of(
 
 def _directions(atom: Event) -> tuple[Direction, ...]:
     """The directions of one release, each checked to have moments."""
-    known = directions(atom, lower=True)
+    known = directions(atom, lower=False)
     try:
-        if isinstance(atom, FixedSizeSampled):
-            raise UnsupportedEventError
-        revealing = law_of(atom, known[0]).infinite > 0.0
+        fits = law_of(atom, known[0]).infinite == 0.0
     except UnsupportedEventError:
-        revealing = True
-    if revealing:
+        fits = False
+    # a law that dominates both directions at once is not the law of a loss
+    if not fits or Direction.EITHER in known:
         raise UnsupportedEventError(
             f"edgeworth_curve has no moments for {atom!r}; use pld_curve"
         )

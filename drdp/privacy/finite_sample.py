@@ -62,8 +62,8 @@ def edgeworth_interval(event: Event, epsilon: float) -> Interval:
     (0.20884, 0.21131)
     """
     epsilon = _check.at_least_zero(epsilon=epsilon)
-    by_rdp = rdp_curve(event).delta(epsilon)
     bounds = _bounds(event)
+    by_rdp = rdp_curve(event).delta(epsilon)
     if bounds is None:
         return Interval(0.0, by_rdp, "rdp")
     upper, method = min((bounds.upper(epsilon), _NAME), (by_rdp, f"{_NAME} and rdp"))
@@ -92,8 +92,8 @@ def edgeworth_epsilon_interval(event: Event, delta: float) -> Interval:
     True
     """
     delta = _check.probability(delta=delta)
-    by_rdp = rdp_curve(event).epsilon(delta)
     bounds = _bounds(event)
+    by_rdp = rdp_curve(event).epsilon(delta)
     if bounds is None:
         return Interval(0.0, by_rdp, "rdp")
     lower = bounds.last(lambda epsilon: bounds.lower(epsilon) >= delta)
@@ -238,7 +238,7 @@ def _bounds(event: Event) -> _Bounds | None:
     if isinstance(expansion, float):
         return None
     errors = []
-    for way, pair in zip(directions(atom, lower=True), expansion.pairs, strict=True):
+    for way, pair in zip(directions(atom, lower=False), expansion.pairs, strict=True):
         found = absolute_moments(atom, way)
         if found is None:
             return None
