@@ -40,6 +40,26 @@ _HOMES = {
         "noise_multiplier_for",
         "within",
     ),
+    "drdp.privacy.blocks": ("Clipping",),
+    "drdp.privacy.threat": (
+        "EveryClient",
+        "FixedCohort",
+        "Placement",
+        "PoissonCohort",
+        "ThreatModel",
+        "View",
+    ),
+    "drdp.privacy.exposure": (
+        "effective_event",
+        "effective_multiplier",
+        "exposure",
+        "noise_std",
+    ),
+    "drdp.privacy.stages": (
+        "Prior",
+        "calibrate_stages",
+        "stage_one",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -48,37 +68,52 @@ __all__ = [
     "Accountant",
     "Adjacency",
     "ApproxDP",
+    "Clipping",
     "Composed",
     "Event",
+    "EveryClient",
+    "FixedCohort",
     "FixedSizeSampled",
     "Gaussian",
     "Interval",
     "Laplace",
     "NonPrivate",
+    "Placement",
+    "PoissonCohort",
     "PoissonSampled",
+    "Prior",
     "PrivacyCurve",
     "Repeated",
+    "ThreatModel",
+    "View",
     "Within",
     "__version__",
     "adjacency_of",
     "atoms",
     "calibrate",
     "calibrate_count",
+    "calibrate_stages",
     "delta_interval",
     "deltas",
+    "effective_event",
+    "effective_multiplier",
     "epsilon_interval",
     "epsilons",
+    "exposure",
     "gdp_curve",
     "noise_multiplier_for",
     "noise_multipliers",
+    "noise_std",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
+    "stage_one",
     "within",
 ]
 
 if TYPE_CHECKING:
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
+    from drdp.privacy.blocks import Clipping
     from drdp.privacy.calibration import (
         Within,
         calibrate,
@@ -102,10 +137,25 @@ if TYPE_CHECKING:
         adjacency_of,
         atoms,
     )
+    from drdp.privacy.exposure import (
+        effective_event,
+        effective_multiplier,
+        exposure,
+        noise_std,
+    )
     from drdp.privacy.gdp import gdp_curve
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.stages import Prior, calibrate_stages, stage_one
+    from drdp.privacy.threat import (
+        EveryClient,
+        FixedCohort,
+        Placement,
+        PoissonCohort,
+        ThreatModel,
+        View,
+    )
 
 
 def __getattr__(name: str) -> Any:
