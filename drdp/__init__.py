@@ -54,6 +54,7 @@ _HOMES = {
         "effective_multiplier",
         "exposure",
         "noise_std",
+        "noise_std_for",
     ),
     "drdp.privacy.stages": (
         "Prior",
@@ -104,6 +105,7 @@ __all__ = [
     "noise_multiplier_for",
     "noise_multipliers",
     "noise_std",
+    "noise_std_for",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
         effective_multiplier,
         exposure,
         noise_std,
+        noise_std_for,
     )
     from drdp.privacy.gdp import gdp_curve
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve

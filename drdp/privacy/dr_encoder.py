@@ -51,9 +51,11 @@ class Configuration:
         """What `rounds` rounds release to the adversary."""
         return effective_event(self.threat, self.noise_std, rounds)
 
-    def exposure(self, rounds: int, delta: float) -> Interval:
+    def exposure(
+        self, rounds: int, delta: float, *, tolerance: float = 1e-4
+    ) -> Interval:
         """The certified epsilon of `rounds` rounds against the adversary."""
-        return exposure(self.threat, self.noise_std, rounds, delta)
+        return exposure(self.threat, self.noise_std, rounds, delta, tolerance=tolerance)
 
 
 def printed_noise_std(

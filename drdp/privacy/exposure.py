@@ -11,9 +11,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 
 from drdp import _check
 from drdp.errors import UnsoundThreatModelError
+from drdp.privacy._special import solve_gaussian_mu
+from drdp.privacy.calibration import calibrate, within
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import (
     NOTHING,
@@ -24,7 +28,7 @@ from drdp.privacy.events import (
     NonPrivate,
     PoissonSampled,
 )
-from drdp.privacy.pld import epsilon_interval
+from drdp.privacy.pld import epsilon_interval, pld_curve
 from drdp.privacy.threat import (
     FixedCohort,
     Placement,
@@ -38,6 +42,7 @@ __all__ = [
     "effective_multiplier",
     "exposure",
     "noise_std",
+    "noise_std_for",
     "reached_event",
     "share_leak",
 ]
@@ -153,7 +158,6 @@ def reached_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event:
     if (
         not threat.amplified
         or not isinstance(cohort, FixedCohort)
-        or cohort.clients_per_round == cohort.population
         or event in (NOTHING, NonPrivate())
     ):
         return event
@@ -211,6 +215,61 @@ def exposure(
     lower = epsilon_interval(reached, delta, tolerance=tolerance)
     methods = dict.fromkeys((lower.method, upper.method))
     return Interval(min(lower.lower, upper.upper), upper.upper, " and ".join(methods))
+
+
+def noise_std_for(
+    threat: ThreatModel,
+    epsilon: float,
+    delta: float,
+    rounds: int,
+    *,
+    tolerance: float = 1e-6,
+    rtol: float = 1e-6,
+) -> float:
+    """The noise to add so that a run keeps to a budget against an adversary.
+
+    Args:
+        threat: Who sees what.
+        epsilon: The target, above 0.
+        delta: Strictly between 0 and 1.
+        rounds: How many rounds release something, at least 1.
+        tolerance: As for `pld_curve`; a coarser one is sooner and asks for more.
+        rtol: How close to the boundary the answer must be, relatively.
+
+    Returns:
+        A standard deviation, per client or for the sum as the placement says,
+        that was tested to meet the target.
+
+    Raises:
+        UnsoundThreatModelError: If noise at that place covers nothing that the
+            adversary sees.
+        CalibrationError: If the target asks for nothing, or cannot be met.
+
+    >>> mended = ThreatModel(View.OUTSIDER, "distributed", FixedCohort(5, 100))
+    >>> round(noise_std_for(mended, 1.0, 1 / 149, rounds=20), 3)
+    0.774
+    """
+    target = within(_check.positive(epsilon=epsilon), delta)
+    rounds = _check.count(least=1, rounds=rounds)
+    plain = noise_std(threat, 1.0)
+
+    def solve(threat: ThreatModel, guess: float) -> float:
+        return calibrate(
+            lambda multiple: effective_event(threat, multiple * plain, rounds),
+            partial(pld_curve, tolerance=tolerance),
+            target,
+            guess=guess,
+            rtol=rtol,
+        )
+
+    times = min(rounds, threat.max_participations or rounds)
+    unsampled = math.sqrt(times) / solve_gaussian_mu(epsilon, delta)
+    if not threat.amplified:
+        return plain * solve(threat, unsampled)
+    found = solve(threat, 0.5 * unsampled)
+    if threat.adjacency is Adjacency.ZERO_OUT:
+        found = min(found, solve(replace(threat, amplify=False), unsampled))
+    return plain * found
 
 
 def share_leak(dimension: int, shares: int) -> float:

@@ -177,7 +177,7 @@ class ThreatModel:
             self.amplify is not False
             and not self.sees_participation
             and self.max_participations is None
-            and not isinstance(self.cohort, EveryClient)
+            and not _is_everybody(self.cohort)
         )
 
     @property
@@ -223,6 +223,15 @@ def _size(cohort: Cohort) -> int | None:
         case FixedCohort(clients_per_round=size) | EveryClient(clients=size):
             return size
     return None
+
+
+def _is_everybody(cohort: Cohort) -> bool:
+    match cohort:
+        case EveryClient():
+            return True
+        case FixedCohort(clients_per_round=size, population=population):
+            return size == population
+    return False
 
 
 def _member(name: str, kind: type[Member], value: object) -> Member:
@@ -272,7 +281,7 @@ def _check_amplification(threat: ThreatModel) -> None:
             " so amplification by sampling is not proved; give one of amplify and"
             " max_participations"
         )
-    if threat.amplify and isinstance(threat.cohort, EveryClient):
+    if threat.amplify and _is_everybody(threat.cohort):
         raise InvalidArgumentError(
             "amplify must not be True where every client takes part in every round"
         )
@@ -285,7 +294,7 @@ def _check_amplification(threat: ThreatModel) -> None:
             "noise at the clients and Poisson cohorts do not go together: the number"
             " of noise shares is random, and the variance of the sum tells whether a"
             " client took part, so sampling hides nothing; use a cohort of fixed"
-            " size, or central noise, or amplify=False"
+            " size, or central noise"
         )
 
 
