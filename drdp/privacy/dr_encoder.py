@@ -31,7 +31,13 @@ from drdp.privacy.exposure import (
 )
 from drdp.privacy.threat import FixedCohort, Placement, ThreatModel, View
 
-__all__ = ["Configuration", "as_printed", "printed_noise_std", "repaired"]
+__all__ = [
+    "Configuration",
+    "as_printed",
+    "printed_noise_std",
+    "product_noise",
+    "repaired",
+]
 
 
 @final
@@ -164,3 +170,33 @@ def _threat(
         clipping=Clipping((clip_norm,) * _check.count(least=1, blocks=blocks)),
         colluding=colluding,
     )
+
+
+def product_noise(
+    norm_a: float,
+    norm_b: float,
+    shape: tuple[int, int, int],
+    std_a: float,
+    std_b: float,
+) -> float:
+    """What multiplying two noised factors, as in equation 5, adds to their product.
+
+    ``E ||(A + N_A)(B + N_B) - A B||_F^2 = m s_B^2 ||A||^2 + n s_A^2 ||B||^2 +
+    n m r s_A^2 s_B^2`` for A of n x r and B of r x m.  The product stays
+    unbiased, but the last term, quadratic in the noise, does not depend on the
+    signal and grows with the size of the product.
+
+    Args:
+        norm_a: The Frobenius norm of A.
+        norm_b: The Frobenius norm of B.
+        shape: (n, r, m).
+        std_a: Standard deviation of the noise on each entry of A.
+        std_b: The same for B; both noises are independent.
+
+    >>> round(product_noise(1.0, 1.0, (4096, 8, 4096), 0.1, 0.1), 1)
+    13503.7
+    """
+    n, r, m = (_check.count(least=1, dimension=size) for size in shape)
+    a, b = _check.at_least_zero(norm_a=norm_a), _check.at_least_zero(norm_b=norm_b)
+    s, t = _check.at_least_zero(std_a=std_a), _check.at_least_zero(std_b=std_b)
+    return m * (t * a) ** 2 + n * (s * b) ** 2 + n * m * r * (s * t) ** 2
