@@ -131,6 +131,12 @@ drdp threat --epsilon 2 --rate 0.05 --placement central --steps 20
     text="A hard limit on the rounds of one client.",
     required=False,
 )
+@click.option(
+    "--amplify",
+    is_flag=True,
+    help="Insist that sampling helps.  Where clients may drop out this assumes"
+    " that dropping out has nothing to do with who the client is.",
+)
 @options.as_json
 def threat(as_json: bool, **described: Any) -> None:
     """What a run costs against whom, and the noise it needs.

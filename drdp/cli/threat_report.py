@@ -93,6 +93,7 @@ def assess(
     survivors: int | None,
     colluding: int | None,
     max_participations: int | None,
+    amplify: bool,
 ) -> Assessment:
     """Answer the options of ``drdp threat``.
 
@@ -113,6 +114,7 @@ def assess(
         survivors=survivors,
         colluding=colluding or 0,
         max_participations=max_participations,
+        amplify=amplify or None,
     )
     wanted = _Wanted(threat, steps, delta, sigma, epsilon)
     if noise_std is not None:

@@ -131,10 +131,9 @@ def effective_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event
         case PoissonCohort(rate) if threat.amplified:
             return PoissonSampled(rate, Gaussian(noise), threat.adjacency) * rounds
         case FixedCohort(size, population) if threat.amplified:
-            # Those who collude or drop out are known not to be the target; at
-            # most `size` are drawn from the others.
-            lost = size - (threat.survivors or size)
-            others = population - threat.colluding - lost
+            # Those who collude know whether they took part; at most `size` are
+            # drawn from the others.
+            others = population - threat.colluding
             if others > size:
                 return FixedSizeSampled(size, others, Gaussian(noise / 2.0)) * rounds
     return _unsampled(threat, noise, rounds)
@@ -164,7 +163,8 @@ def reached_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event:
     noise = _per_contribution(threat, noise_std)
     if threat.placement is Placement.DISTRIBUTED:
         noise *= math.sqrt((threat.shares + threat.colluding) / threat.shares)
-    size, population = cohort.clients_per_round, cohort.population
+    size = threat.survivors or cohort.clients_per_round
+    population = cohort.population
     if threat.adjacency is Adjacency.ZERO_OUT:
         one = PoissonSampled(size / population, Gaussian(noise), Adjacency.ZERO_OUT)
         return one * rounds

@@ -56,7 +56,9 @@ class Placement(StrEnum):
     - ``CENTRAL``: once to the sum of a round, by a party trusted to do so.
     - ``DISTRIBUTED``: a share at each client; the shares of the guaranteed
       survivors protect the sum together, so only the sum may be seen.
-    - ``LOCAL``: at each client, and nobody else's noise is relied on.
+    - ``LOCAL``: at each client, and nobody else's noise is relied on.  A sum
+      without the client may then carry no noise at all, which would show that it
+      was not there, so sampling is never counted as help.
     """
 
     CENTRAL = "central"
@@ -78,7 +80,11 @@ class PoissonCohort:
 @final
 @dataclass(frozen=True, slots=True)
 class FixedCohort:
-    """`clients_per_round` of `population` clients, uniformly, without replacement."""
+    """`clients_per_round` of `population` clients, uniformly, without replacement.
+
+    Clients that can never be reached are not part of the population: they hide
+    nobody.
+    """
 
     clients_per_round: int
     population: int
@@ -119,13 +125,18 @@ class ThreatModel:
             the clients, a client without data still sends its noise.
         clipping: How a contribution is bounded.
         survivors: The number of clients whose messages are guaranteed to be in
-            each sum, colluding ones included; None for the whole cohort.
+            each sum that is released, colluding ones included; None for the
+            whole cohort.
         colluding: How many of these may tell the adversary their noise.
         max_participations: A hard limit on how often a client takes part.  It
             makes rounds depend on each other, so that with it no amplification
             by sampling is claimed.
         amplify: True to insist on amplification by sampling, False to forgo
-            it, None to use it wherever it is sound.
+            it, None to use it where it is sound without further assumptions.
+            Where clients may drop out (survivors below the cohort) that is
+            nowhere: insisting then assumes that dropping out has nothing to do
+            with who the client is, so that those who arrive are a uniform
+            sample as well.
 
     Raises:
         UnsoundThreatModelError: If no guarantee follows from the combination;
@@ -177,8 +188,15 @@ class ThreatModel:
             self.amplify is not False
             and not self.sees_participation
             and self.max_participations is None
+            and self.placement is not Placement.LOCAL
             and not _is_everybody(self.cohort)
+            and (self.amplify is True or not self._some_drop_out)
         )
+
+    @property
+    def _some_drop_out(self) -> bool:
+        size = _size(self.cohort)
+        return None not in (self.survivors, size) and self.survivors != size
 
     @property
     def sensitivity(self) -> float:
@@ -275,6 +293,12 @@ def _check_amplification(threat: ThreatModel) -> None:
             f" cohort (view {threat.view}): it knows who takes part; leave out"
             " amplify, and the worst-case participations are composed"
         )
+    if threat.amplify and threat.placement is Placement.LOCAL:
+        raise UnsoundThreatModelError(
+            "no amplification by sampling holds with placement local: nobody else's"
+            " noise is relied on, so a sum without the client may carry none, which"
+            " shows that it was not there; use placement distributed"
+        )
     if threat.amplify and threat.max_participations is not None:
         raise UnsoundThreatModelError(
             "a cap on participations makes a client's rounds depend on each other,"
@@ -288,7 +312,7 @@ def _check_amplification(threat: ThreatModel) -> None:
     if (
         threat.amplified
         and isinstance(threat.cohort, PoissonCohort)
-        and threat.placement is not Placement.CENTRAL
+        and threat.placement is Placement.DISTRIBUTED
     ):
         raise UnsoundThreatModelError(
             "noise at the clients and Poisson cohorts do not go together: the number"

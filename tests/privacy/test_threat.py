@@ -141,8 +141,8 @@ def test_an_allocation_needs_a_dimension_for_each_block():
             "variance",
         ),
         (
-            {"view": OUTSIDER, "placement": LOCAL, "cohort": PoissonCohort(0.05)},
-            "variance",
+            {"view": OUTSIDER, "placement": LOCAL, "cohort": FIVE, "amplify": True},
+            "carry none",
         ),
         (
             {
@@ -315,25 +315,34 @@ def test_central_noise_covers_no_single_message():
         ),
         (ThreatModel(MESSAGES, LOCAL, FIVE), Gaussian(1.5) * 7),
         (ThreatModel(MESSAGES, SHARED, FIVE, max_participations=2), Gaussian(1.5) * 2),
-        (
-            ThreatModel(OUTSIDER, LOCAL, FIVE),
-            FixedSizeSampled(5, 100, Gaussian(1.5)) * 7,
-        ),
+        # without anyone else's noise, being there shows
+        (ThreatModel(OUTSIDER, LOCAL, FIVE), Gaussian(1.5) * 7),
+        (ThreatModel(OUTSIDER, LOCAL, PoissonCohort(0.1)), Gaussian(1.5) * 7),
         (
             ThreatModel(OUTSIDER, SHARED, FixedCohort(4, 100)),
             FixedSizeSampled(4, 100, Gaussian(3.0)) * 7,
         ),
         (
-            # three of four are honest, and drawn from the 99 others
-            ThreatModel(COLLUDING, LOCAL, FixedCohort(4, 100), colluding=1),
-            FixedSizeSampled(4, 99, Gaussian(1.5)) * 7,
+            # four of five are honest, and drawn from the 99 others
+            ThreatModel(COLLUDING, SHARED, FIVE, colluding=1),
+            FixedSizeSampled(5, 99, Gaussian(3.0)) * 7,
         ),
         (
             # one may drop out and one collude
             ThreatModel(
                 COLLUDING, SHARED, FixedCohort(6, 100), survivors=5, colluding=1
             ),
-            FixedSizeSampled(6, 98, Gaussian(3.0)) * 7,
+            Gaussian(3.0) * 7,
+        ),
+        (
+            # ... without regard to who it is
+            ThreatModel(
+                *(COLLUDING, SHARED, FixedCohort(6, 100)),
+                survivors=5,
+                colluding=1,
+                amplify=True,
+            ),
+            FixedSizeSampled(6, 99, Gaussian(3.0)) * 7,
         ),
         (
             # too few others to hide among
@@ -436,6 +445,40 @@ def test_a_colluder_who_knows_its_part_is_bounded(epsilon, others):
     did_not = _fixed_size_delta(epsilon, 2, 4, math.sqrt(2), 1.0, -1.0, others)
     assert 2 / 5 * took_part + 3 / 5 * did_not <= bound + 1e-9
     assert max(took_part, did_not) <= bound + 1e-9
+
+
+def _dropout_delta(epsilon, others, noise):
+    """Two of four are drawn and each drops out by its own coin; one has to arrive.
+
+    Exact, given how many arrived, which the adversary is told.
+    """
+    one = _fixed_size_delta(epsilon, 1, 4, noise, 1.0, -1.0, others)
+    two = _fixed_size_delta(epsilon, 2, 4, noise * math.sqrt(2), 1.0, -1.0, others)
+    return max(one, two)
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.7, 1.5])
+@pytest.mark.parametrize("others", [(1, 1, 1), (-1, -1, -1), (1, -1, 0)])
+def test_dropping_out_by_chance_is_bounded(epsilon, others):
+    threat = ThreatModel(
+        *(OUTSIDER, SHARED, FixedCohort(2, 4)), survivors=1, amplify=True
+    )
+    bound = delta_interval(effective_event(threat, 1.0, 1), epsilon).upper
+    assert _dropout_delta(epsilon, others, 1.0) <= bound + 1e-9
+    reached = delta_interval(reached_event(threat, 1.0, 1), epsilon)
+    assert reached.lower <= bound
+
+
+def test_why_dropouts_are_not_amplified_by_default():
+    """Three of four clients never arrive: whoever arrives is the fourth."""
+    exact = norm.cdf(1.0 - 0.5 / 2.0) - math.exp(0.5) * norm.cdf(-1.0 - 0.5 / 2.0)
+    sampled = ThreatModel(
+        *(OUTSIDER, SHARED, FixedCohort(2, 4)), survivors=1, amplify=True
+    )
+    careful = ThreatModel(OUTSIDER, SHARED, FixedCohort(2, 4), survivors=1)
+    assert delta_interval(effective_event(sampled, 1.0, 1), 0.5).upper < exact
+    found = delta_interval(effective_event(careful, 1.0, 1), 0.5)
+    assert found.upper == pytest.approx(exact)
 
 
 # --- the other way ---------------------------------------------------------------
