@@ -48,7 +48,7 @@ _PRINTED_NOTE = (
     " twice that.  claims: the epsilon that the paper states for sigma."
 )
 _REPAIRED_NOTE = (
-    "printed and repaired: noise at each client in units of the clip norm, 2 sigma/K"
+    "printed and repair: noise at each client in units of the clip norm, 2 sigma/K"
     " and 2 sigma/sqrt(K), which makes sigma the multiplier that an outsider faces."
     "  spends: the certified epsilon of the repaired noise against an outsider."
 )
@@ -215,7 +215,7 @@ _FACES = {
     ),
     "repaired": (
         "The DR-Encoder paper's noise repaired: noise at each client",
-        ["printed", "repaired", "spends", *(a.title for a in _NEEDED)],
+        ["printed", "repair", "spends", *(a.title for a in _NEEDED)],
         (_REPAIRED_NOTE, _NEEDED_NOTE, _VIEWS_NOTE),
     ),
 }
