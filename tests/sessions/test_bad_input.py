@@ -55,7 +55,7 @@ BAD = {
 EXTRA = {
     "--delta": WITH_DELTA,
     "--population": tuple(GOOD),
-    "--sampling": tuple(GOOD.keys() - {"threat"}),
+    "--sampling": tuple(name for name in GOOD if name != "threat"),
     "--adjacency": ("calibrate", "threat"),
     "--unit": ("calibrate",),
     "--accountant": ("calibrate", "steps", "rate", "curve"),
