@@ -36,10 +36,13 @@ _ASSUMED_NOTE = (
 )
 _VIEWS_NOTE = (
     "outsider: sees the models, not who takes part, so that sampling (of a fixed"
-    " number) helps.  1 colludes: so does one client, who knows its own noise.  sum:"
-    " a server with secure aggregation.  messages: a server that sees each message."
-    "  The server draws the clients, so against it sampling does not help, and a"
-    " client may take part in every round; once: in one round."
+    " number) helps.  sum: a server with secure aggregation.  messages: a server that"
+    " sees each message.  The server draws the clients, so against it sampling does"
+    " not help, and a client may take part in every round."
+)
+_MORE_VIEWS_NOTE = (
+    "1 colludes: an outsider and one client, who knows its own noise.  once: messages,"
+    " for a client that takes part in one round."
 )
 _PRINTED_NOTE = (
     "Every cell is the certified epsilon of the noise as printed: 2 sigma/K at each"
@@ -54,13 +57,12 @@ _REPAIRED_NOTE = (
 )
 _NEEDED_NOTE = (
     "outsider, sum, messages: the noise at each client that keeps to the claimed"
-    " epsilon against that adversary, rounded up.  Under zero-out the outsider's is"
-    " that of replace-one, which is enough."
+    " epsilon against that adversary, rounded up."
 )
 _ZERO_OUT_NOTE = (
-    "Under zero-out and a fixed number of clients, the upper end for outsiders is"
-    " that of replace-one, the lower end that of poisson sampling: the truth lies"
-    " between them."
+    "Under zero-out and a fixed number of clients the epsilon against outsiders is"
+    " known from two sides only: the upper end is that of replace-one, the lower end"
+    " that of poisson sampling.  Noise is for the upper end."
 )
 
 
@@ -211,7 +213,7 @@ _FACES = {
     "as-printed": (
         "The DR-Encoder paper's noise as printed: certified epsilon by adversary",
         [against.title for against in _PRINTED],
-        (_PRINTED_NOTE, _VIEWS_NOTE),
+        (_PRINTED_NOTE, _VIEWS_NOTE, _MORE_VIEWS_NOTE),
     ),
     "repaired": (
         "The DR-Encoder paper's noise repaired: noise at each client",
