@@ -43,6 +43,27 @@ _HOMES = {
         "noise_multiplier_for",
         "within",
     ),
+    "drdp.privacy.blocks": ("Clipping",),
+    "drdp.privacy.threat": (
+        "EveryClient",
+        "FixedCohort",
+        "Placement",
+        "PoissonCohort",
+        "ThreatModel",
+        "View",
+    ),
+    "drdp.privacy.exposure": (
+        "effective_event",
+        "effective_multiplier",
+        "exposure",
+        "noise_std",
+        "noise_std_for",
+    ),
+    "drdp.privacy.stages": (
+        "Prior",
+        "calibrate_stages",
+        "stage_one",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -51,42 +72,58 @@ __all__ = [
     "Accountant",
     "Adjacency",
     "ApproxDP",
+    "Clipping",
     "Composed",
     "Event",
+    "EveryClient",
+    "FixedCohort",
     "FixedSizeSampled",
     "Gaussian",
     "Interval",
     "Laplace",
     "NonPrivate",
+    "Placement",
+    "PoissonCohort",
     "PoissonSampled",
+    "Prior",
     "PrivacyCurve",
     "Repeated",
+    "ThreatModel",
+    "View",
     "Within",
     "__version__",
     "adjacency_of",
     "atoms",
     "calibrate",
     "calibrate_count",
+    "calibrate_stages",
     "delta_interval",
     "deltas",
     "edgeworth_curve",
     "edgeworth_epsilon_interval",
     "edgeworth_estimate",
     "edgeworth_interval",
+    "effective_event",
+    "effective_multiplier",
     "epsilon_interval",
     "epsilons",
     "ew_tune_noise_multiplier",
+    "exposure",
     "gdp_curve",
     "noise_multiplier_for",
     "noise_multipliers",
+    "noise_std",
+    "noise_std_for",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
+    "stage_one",
     "within",
 ]
 
 if TYPE_CHECKING:
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
+    from drdp.privacy.blocks import Clipping
     from drdp.privacy.calibration import (
         Within,
         calibrate,
@@ -112,6 +149,13 @@ if TYPE_CHECKING:
         atoms,
     )
     from drdp.privacy.ew_tune import ew_tune_noise_multiplier
+    from drdp.privacy.exposure import (
+        effective_event,
+        effective_multiplier,
+        exposure,
+        noise_std,
+        noise_std_for,
+    )
     from drdp.privacy.finite_sample import (
         edgeworth_epsilon_interval,
         edgeworth_interval,
@@ -120,6 +164,15 @@ if TYPE_CHECKING:
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.stages import Prior, calibrate_stages, stage_one
+    from drdp.privacy.threat import (
+        EveryClient,
+        FixedCohort,
+        Placement,
+        PoissonCohort,
+        ThreatModel,
+        View,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,7 @@ __all__ = [
     "sampling_rate",
     "sigma",
     "sigmas",
+    "stage_one_noise",
     "steps",
     "whole",
 ]
@@ -298,6 +299,14 @@ def relation(wrapped: Wrap) -> Wrap:
     return wrapped
 
 
+stage_one_noise = option(
+    "--stage-one-noise",
+    check=positive,
+    metavar="Z",
+    text="Noise multiplier of one release before the rounds, about all clients:"
+    " the DR-Encoder's statistics.  Default: no such release.",
+    required=False,
+)
 accountant = option(
     "--accountant",
     check=choices(*ACCOUNTANTS),

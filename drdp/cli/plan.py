@@ -15,7 +15,7 @@ from drdp.privacy.events import (
     PoissonSampled,
 )
 
-__all__ = ["Plan", "read_plan"]
+__all__ = ["Plan", "read_delta", "read_plan"]
 
 _DEFAULT_DELTA = 1e-5
 _FINEST = 10**12  # a rate without a population is a share of this many clients
@@ -37,9 +37,15 @@ class Plan:
     noise_multiplier: float | None
     rate: Fraction | None
     steps: int | None
+    stage_one_noise: float | None = None
 
     def event(self) -> Event:
-        """What the run releases."""
+        """What the run releases, with its first stage where it has one."""
+        if self.stage_one_noise is None:
+            return self._rounds()
+        return Gaussian(self.stage_one_noise) + self._rounds()
+
+    def _rounds(self) -> Event:
         if self.noise_multiplier is None or self.rate is None or self.steps is None:
             raise TypeError("the plan still has an unknown")
         noise = Gaussian(self.noise_multiplier)
@@ -78,6 +84,7 @@ def read_plan(
     noise_multiplier: float | None = None,
     rate: Fraction | None = None,
     steps: int | None = None,
+    stage_one_noise: float | None = None,
 ) -> Plan:
     """The plan that options describe, with contradictions refused.
 
@@ -92,7 +99,7 @@ def read_plan(
         )
     if fixed and rate is not None and population is not None:
         _whole_draw(rate, population)
-    delta, source = _delta(delta, population, allow_large_delta)
+    delta, source = read_delta(delta, population, allow_large_delta)
     return Plan(
         sampling=sampling,
         adjacency=Adjacency(adjacency or ("replace-one" if fixed else "add-remove")),
@@ -103,6 +110,7 @@ def read_plan(
         noise_multiplier=noise_multiplier,
         rate=rate,
         steps=steps,
+        stage_one_noise=stage_one_noise,
     )
 
 
@@ -117,9 +125,14 @@ def _whole_draw(rate: Fraction, population: int) -> None:
         )
 
 
-def _delta(
+def read_delta(
     delta: float | None, population: int | None, allowed: bool
 ) -> tuple[float, str]:
+    """The delta to use, and where it comes from, in words.
+
+    Raises:
+        click.UsageError: If it is not below 1/population and not allowed to be.
+    """
     if delta is None:
         if population is None:
             return _DEFAULT_DELTA, "the default; set it with --delta or --population"

@@ -206,11 +206,16 @@ def _guarantee(plan: Plan, certified: Interval, report: Spending | None = None) 
         sampling = f"a share of {_share(plan)} of all {plan.unit}s is drawn each round"
         noise = "(2 x clip norm)"
     neighbours = _NEIGHBOURS[plan.adjacency].format(plan.unit)
+    z = plan.stage_one_noise
+    first = (
+        f"one release with noise multiplier {plain(z)}, before the rounds" if z else ""
+    )
     lines = (
         ("unit", plan.unit),
         ("adjacency", f"{plan.adjacency}: {neighbours}"),
         ("sampling", f"{plan.sampling}: {sampling}"),
         ("rounds", f"{plan.steps}, each of which releases a model"),
+        *([("stage one", first)] if first else []),
         ("noise", f"noise multiplier {up(plan.noise_multiplier or 0)}"),
         ("", f"= noise standard deviation / {noise}"),
         ("delta", delta + source),
@@ -231,6 +236,7 @@ def document(plan: Plan) -> dict[str, Any]:
         "delta": plan.delta,
         "delta_source": plan.delta_source,
         "noise_multiplier": plan.noise_multiplier,
+        "stage_one_noise": plan.stage_one_noise,
         "noise_multiplier_divisor": (
             "2 * clip_norm" if plan.sampling == "fixed" else "clip_norm"
         ),
