@@ -53,14 +53,16 @@ class Outline:
         for piece in law.pieces:
             count = max(1, math.ceil((piece.stop - piece.start) / piece.panel))
             edges = np.linspace(piece.start, piece.stop, count + 1)
-            x = 0.5 * (edges[:-1] + edges[1:])
+            # the largest loss of all is at the end, and the window must hold it
+            x = np.append(0.5 * (edges[:-1] + edges[1:]), edges[-1])
             losses.append(piece.loss(x))
             masses.append(piece.log_density(x) + math.log(edges[1] - edges[0]))
-        for loss, mass in law.points:
-            losses.append(np.array([loss]))
-            masses.append(np.array([mass]))
-        self.loss = np.concatenate(losses) if losses else np.zeros(1)
-        self.log_mass = np.concatenate(masses) if masses else np.full(1, -700.0)
+            masses[-1][-2:] -= math.log(2.0)
+        points, weights = law.masses
+        self.loss = np.concatenate([*losses, points])
+        self.log_mass = np.concatenate([*masses, weights])
+        if self.loss.size == 0:
+            self.loss, self.log_mass = np.zeros(1), np.full(1, -700.0)
         self.infinite = law.infinite
 
     def without_beyond(self, log_limit: float) -> Outline:
@@ -285,7 +287,7 @@ def compose(
         side: Which way every error goes.
     """
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
-    noise = np.zeros(size // 2 + 1)
+    most, rounding = np.zeros(size // 2 + 1), 4.0 * _UNIT * math.log2(size)
     survive, log_moment, origin, index, steps = 0.0, 0.0, 0.0, 0, 0
     pieces: list[tuple[Masses, int]] = []
     for (law, times), (outline, _) in zip(parts, outlines, strict=True):
@@ -303,15 +305,15 @@ def compose(
             padded = np.pad(padded, (0, -padded.size % size)).reshape(-1, size).sum(0)
         transform = np.fft.rfft(padded, size)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            log = np.log(transform)
-            relative = 4.0 * _UNIT * math.log2(size)
-            noise += times * (relative / np.abs(transform) + 2 * _UNIT * np.abs(log))
+            log = np.log(np.where(transform == 0.0, 1e-300, transform))
             spectrum += times * log
+            # |F| is off by no more than `rounding`, as the masses sum to 1
+            most += times * np.log(np.abs(transform) + rounding)
+            most += times * 2.0 * _UNIT * np.minimum(np.abs(log), 750.0)
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         spectrum = np.exp(spectrum)
         height = np.abs(spectrum)
-        blur = np.where(height > 0.0, height * np.expm1(np.minimum(noise, 50.0)), 0.0)
-    blur = blur + 4.0 * _UNIT * math.log2(size) * height
+        blur = np.exp(most) - height + rounding * height
     bin_error = 2.0 * float(blur.sum()) / size
     failed = not (np.isfinite(spectrum).all() and math.isfinite(bin_error))
     if failed:
