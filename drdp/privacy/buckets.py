@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from drdp.privacy.losses import Law
+from drdp.privacy.law import Law
 
 __all__ = ["Grid", "Masses", "gather", "spread"]
 

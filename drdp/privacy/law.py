@@ -89,6 +89,20 @@ class Law:
         rows = np.asarray(self.points, dtype=np.float64).reshape(-1, 2)
         return rows[:, 0], rows[:, 1]
 
+    @property
+    def spacing(self) -> float | None:
+        """The step of the lattice that all losses lie on, where they do."""
+        losses = np.unique(self.masses[0])
+        if self.pieces or losses.size < 2:
+            return None
+        gaps = np.diff(losses)
+        gaps = gaps[gaps > 1e-12 * (1.0 + np.abs(losses).max())]
+        step = float((losses[-1] - losses[0]) / np.sum(np.rint(gaps / gaps.min())))
+        places = (losses - losses[-1]) / step
+        # as near as floating point has it: what is off is dealt with as any loss
+        near = np.abs(places - np.rint(places)) * step
+        return step if near.max() <= 1e-14 * (1.0 + np.abs(losses).max()) else None
+
 
 def panel_of(mu: float) -> float:
     """A panel over which a normal density tilted by up to mu is smooth."""
