@@ -27,6 +27,16 @@ _HOMES = {
         "adjacency_of",
         "atoms",
     ),
+    "drdp.privacy.releases": (
+        "DiscreteGaussian",
+        "MixtureOfGaussians",
+        "RandomisedResponse",
+        "Skellam",
+        "ZeroConcentrated",
+    ),
+    "drdp.privacy.outside": ("DensityPair", "DominatingPair"),
+    "drdp.privacy.example_level": ("example_level", "example_level_fixed_size"),
+    "drdp.privacy.distributed": ("distributed_discrete_gaussian", "rounded_norm"),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
     "drdp.privacy.rdp": ("rdp_curve",),
@@ -49,16 +59,23 @@ __all__ = [
     "Adjacency",
     "ApproxDP",
     "Composed",
+    "DensityPair",
+    "DiscreteGaussian",
+    "DominatingPair",
     "Event",
     "FixedSizeSampled",
     "Gaussian",
     "Interval",
     "Laplace",
+    "MixtureOfGaussians",
     "NonPrivate",
     "PoissonSampled",
     "PrivacyCurve",
+    "RandomisedResponse",
     "Repeated",
+    "Skellam",
     "Within",
+    "ZeroConcentrated",
     "__version__",
     "adjacency_of",
     "atoms",
@@ -66,14 +83,18 @@ __all__ = [
     "calibrate_count",
     "delta_interval",
     "deltas",
+    "distributed_discrete_gaussian",
     "epsilon_interval",
     "epsilons",
+    "example_level",
+    "example_level_fixed_size",
     "gdp_curve",
     "noise_multiplier_for",
     "noise_multipliers",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
+    "rounded_norm",
     "within",
 ]
 
@@ -87,6 +108,7 @@ if TYPE_CHECKING:
         within,
     )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
+    from drdp.privacy.distributed import distributed_discrete_gaussian, rounded_norm
     from drdp.privacy.events import (
         NOTHING,
         Adjacency,
@@ -102,10 +124,19 @@ if TYPE_CHECKING:
         adjacency_of,
         atoms,
     )
+    from drdp.privacy.example_level import example_level, example_level_fixed_size
     from drdp.privacy.gdp import gdp_curve
+    from drdp.privacy.outside import DensityPair, DominatingPair
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.releases import (
+        DiscreteGaussian,
+        MixtureOfGaussians,
+        RandomisedResponse,
+        Skellam,
+        ZeroConcentrated,
+    )
 
 
 def __getattr__(name: str) -> Any:

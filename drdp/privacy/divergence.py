@@ -21,6 +21,7 @@ from drdp.privacy.releases import (
 
 __all__ = ["log_moment", "revealed"]
 
+_ROUND_UP = 1.0 + 4e-15  # more than these closed forms lose
 _BOTH = (Direction.REMOVE, Direction.ADD)
 
 
@@ -31,9 +32,9 @@ def log_moment(atom: Event, order: float) -> float | None:
     """
     match atom:
         case ZeroConcentrated(rho=rho):
-            return order * (order - 1.0) * rho
+            return order * (order - 1.0) * rho * _ROUND_UP
         case DiscreteGaussian(noise_multiplier=z, sensitivity=far, dimension=size):
-            bound = 0.5 * order * (order - 1.0) * (1.0 / z) * (1.0 / z)
+            bound = 0.5 * order * (order - 1.0) * (1.0 / z) * (1.0 / z) * _ROUND_UP
             return bound + (_theta(order * far, z * far) if size == 1 else 0.0)
         case Skellam():
             bound = _skellam(atom, order)
@@ -124,4 +125,4 @@ def _skellam_whole(atom: Skellam, order: int) -> float:
     one = atom.l1_sensitivity or 0.0
     wide = ((2 * order - 1) * square + 6.0 * one) / (4.0 * mu) / mu
     extra = min(wide, 1.5 * one / mu)
-    return (order - 1) * (0.5 * order * square / mu + extra)
+    return (order - 1) * (0.5 * order * square / mu + extra) * _ROUND_UP

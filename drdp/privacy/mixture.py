@@ -130,7 +130,9 @@ def log_moment(atom: MixtureOfGaussians, order: float) -> float:
     2 e^(d^2/2) 2^(max(-a, 0)/2) / (e^(2 pi d / h) - 1).
     """
     top = most(atom)
-    bound = 0.5 * order * (order - 1.0) * top * top  # all shifts at their largest
+    bound = (
+        0.5 * order * (order - 1.0) * top * top * (1.0 + 4e-15)
+    )  # all shifts at their largest
     depth = min(0.5 * math.pi / top, 6.0)
     needed = _EFFORT + 0.5 * depth * depth + 0.35 * order
     step = 2.0 * math.pi * depth / needed

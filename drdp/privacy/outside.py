@@ -22,6 +22,7 @@ from drdp.privacy.releases import numbers, relation_of
 
 __all__ = ["DensityPair", "DominatingPair"]
 
+_SHORT = 8  # outcomes that are still shown
 _SUM_TO = 1e-12  # how far from 1 the sum of written probabilities may be
 
 
@@ -55,7 +56,7 @@ class DominatingPair(Event):
     References: Zhu, Dong and Wang, arXiv:2106.08567.
 
     >>> DominatingPair([0.75, 0.25], [0.25, 0.75])
-    DominatingPair(2 outcomes, losses from -1.099 to 1.099)
+    DominatingPair(p=(0.75, 0.25), q=(0.25, 0.75))
     """
 
     p: tuple[float, ...]
@@ -116,12 +117,11 @@ class DominatingPair(Event):
         return cls((*p, infinite, 0.0), (*q, 0.0, missing), adjacency)
 
     def __repr__(self) -> str:
-        """Short: tables can be long."""
-        pairs = zip(self.p, self.q, strict=True)
-        losses = [math.log(a) - math.log(b) for a, b in pairs if a > 0.0 and b > 0.0]
-        reach = f"{min(losses):.4g} to {max(losses):.4g}" if losses else "nowhere"
+        """In full where the table is short."""
         tail = f", adjacency={str(self.adjacency)!r}" if self.adjacency else ""
-        return f"DominatingPair({len(self.p)} outcomes, losses from {reach}{tail})"
+        if len(self.p) <= _SHORT:
+            return f"DominatingPair(p={self.p!r}, q={self.q!r}{tail})"
+        return f"DominatingPair(<{len(self.p)} outcomes>{tail})"
 
 
 @final

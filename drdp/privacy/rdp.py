@@ -207,7 +207,8 @@ def _least(
             b = low + _GOLDEN * (high - low)
             f_b = at(b)
         best = min(best, f_a, f_b)
-    return best
+    # where chords meet, the best order is a whole one
+    return min(best, function(float(max(2, round(1.0 + math.exp(low))))))
 
 
 def _least_optimal(

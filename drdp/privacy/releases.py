@@ -7,7 +7,7 @@ a dominating pair is known, `rdp_curve` everywhere.
 >>> from drdp.privacy.pld import epsilon_interval
 >>> low, high, _ = epsilon_interval(RandomisedResponse(1.0) * 10, 1e-5)
 >>> low < high, round(high, 4)
-(True, 8.9967)
+(True, 9.9998)
 """
 
 from __future__ import annotations
