@@ -22,7 +22,7 @@ from drdp.privacy.composition import (
 )
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event
-from drdp.privacy.losses import Direction, directions, law_of
+from drdp.privacy.losses import Direction, Law, directions, law_of
 
 __all__ = ["grid_interval"]
 
@@ -99,6 +99,9 @@ def _one_way(
     steps = sum(times for _, times in laws)
     wanted = tolerance * max(1.0, abs(tilt.epsilon))
     step = math.sqrt(12.0 * 0.3 * wanted / (steps * tilt.order))
+    if "lower" in sides and any(_is_scattered(law) for law, _ in laws):
+        # points of mass off the grid are rounded down by up to a step each
+        step = min(step, wanted / steps)
     found: dict[Side, float] = {}
     for _ in range(3):
         step, size = _fit(outlines, tilt, step, lattice, only)
@@ -122,6 +125,10 @@ def _width(found: dict[Side, float], question: Question, tilt: Tilt) -> float:
     if found["lower"] <= 0.0:
         return math.inf
     return math.log(found["upper"] / found["lower"]) / max(tilt.order - 1.0, 1e-3)
+
+
+def _is_scattered(law: Law) -> bool:
+    return not law.pieces and law.masses[0].size > 1 and law.spacing is None
 
 
 def _lattice(laws: Any) -> tuple[float | None, bool]:
