@@ -27,6 +27,16 @@ _HOMES = {
         "adjacency_of",
         "atoms",
     ),
+    "drdp.privacy.releases": (
+        "DiscreteGaussian",
+        "MixtureOfGaussians",
+        "RandomisedResponse",
+        "Skellam",
+        "ZeroConcentrated",
+    ),
+    "drdp.privacy.outside": ("DensityPair", "DominatingPair"),
+    "drdp.privacy.example_level": ("example_level", "example_level_fixed_size"),
+    "drdp.privacy.distributed": ("distributed_discrete_gaussian", "rounded_norm"),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
     "drdp.privacy.edgeworth": ("edgeworth_curve", "edgeworth_estimate"),
@@ -74,6 +84,9 @@ __all__ = [
     "ApproxDP",
     "Clipping",
     "Composed",
+    "DensityPair",
+    "DiscreteGaussian",
+    "DominatingPair",
     "Event",
     "EveryClient",
     "FixedCohort",
@@ -81,16 +94,20 @@ __all__ = [
     "Gaussian",
     "Interval",
     "Laplace",
+    "MixtureOfGaussians",
     "NonPrivate",
     "Placement",
     "PoissonCohort",
     "PoissonSampled",
     "Prior",
     "PrivacyCurve",
+    "RandomisedResponse",
     "Repeated",
+    "Skellam",
     "ThreatModel",
     "View",
     "Within",
+    "ZeroConcentrated",
     "__version__",
     "adjacency_of",
     "atoms",
@@ -99,6 +116,7 @@ __all__ = [
     "calibrate_stages",
     "delta_interval",
     "deltas",
+    "distributed_discrete_gaussian",
     "edgeworth_curve",
     "edgeworth_epsilon_interval",
     "edgeworth_estimate",
@@ -108,6 +126,8 @@ __all__ = [
     "epsilon_interval",
     "epsilons",
     "ew_tune_noise_multiplier",
+    "example_level",
+    "example_level_fixed_size",
     "exposure",
     "gdp_curve",
     "noise_multiplier_for",
@@ -117,6 +137,7 @@ __all__ = [
     "pld_curve",
     "prv_curve",
     "rdp_curve",
+    "rounded_norm",
     "stage_one",
     "within",
 ]
@@ -132,6 +153,7 @@ if TYPE_CHECKING:
         within,
     )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
+    from drdp.privacy.distributed import distributed_discrete_gaussian, rounded_norm
     from drdp.privacy.edgeworth import edgeworth_curve, edgeworth_estimate
     from drdp.privacy.events import (
         NOTHING,
@@ -149,6 +171,7 @@ if TYPE_CHECKING:
         atoms,
     )
     from drdp.privacy.ew_tune import ew_tune_noise_multiplier
+    from drdp.privacy.example_level import example_level, example_level_fixed_size
     from drdp.privacy.exposure import (
         effective_event,
         effective_multiplier,
@@ -161,9 +184,17 @@ if TYPE_CHECKING:
         edgeworth_interval,
     )
     from drdp.privacy.gdp import gdp_curve
+    from drdp.privacy.outside import DensityPair, DominatingPair
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.releases import (
+        DiscreteGaussian,
+        MixtureOfGaussians,
+        RandomisedResponse,
+        Skellam,
+        ZeroConcentrated,
+    )
     from drdp.privacy.stages import Prior, calibrate_stages, stage_one
     from drdp.privacy.threat import (
         EveryClient,

@@ -300,7 +300,8 @@ def _adjacencies(event: Event) -> list[Adjacency]:
             return _adjacencies(inner)
         case Composed(events=parts):
             return [found for part in parts for found in _adjacencies(part)]
-    return []
+    own = getattr(event, "adjacency", None)
+    return [own] if own else []
 
 
 def _collect(event: Event, times: int, total: Counter[Event]) -> None:
@@ -368,15 +369,14 @@ def _doubled(inner: Event) -> Event:
     sets that differ in one unit's data are up to 2C apart.
     """
     match inner:
-        case Gaussian(noise_multiplier=z):
-            return Gaussian(z / 2)
-        case Laplace(noise_multiplier=z):
-            return Laplace(z / 2)
+        case Gaussian(noise_multiplier=z) | Laplace(noise_multiplier=z):
+            return type(inner)(z / 2)
         case Repeated(event=part, count=count):
             return Repeated(_doubled(part), count)
         case Composed(events=parts):
             return Composed(tuple(_doubled(part) for part in parts))
-    return inner
+    doubled: Event = getattr(inner, "doubled", inner)
+    return doubled
 
 
 def _one_release(parts: Counter[Event]) -> Event:

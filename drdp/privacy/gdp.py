@@ -30,6 +30,7 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.releases import advice
 
 __all__ = [
     "clt_mu",
@@ -81,7 +82,7 @@ def gdp_curve(event: Event) -> PrivacyCurve:
                 square = math.inf
             case ApproxDP() | _:
                 raise UnsupportedEventError(
-                    f"gdp_curve has no formula for {atom!r}; use pld_curve"
+                    f"gdp_curve has no formula for {atom!r}; {advice(atom)}"
                 )
     return _curve(math.sqrt(square), "estimate" if bound == "estimate" else "upper")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from drdp.privacy.composition import (
+    LARGEST_TILT,
     Side,
     Tilt,
     compose,
@@ -21,7 +22,7 @@ from drdp.privacy.composition import (
 )
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event
-from drdp.privacy.losses import Direction, directions, law_of
+from drdp.privacy.losses import Direction, Law, directions, law_of
 
 __all__ = ["grid_interval"]
 
@@ -88,22 +89,28 @@ def _one_way(
     )
     if question == "epsilon" and revealed >= given:
         return dict.fromkeys(sides, math.inf), math.inf
+    lattice, only = _lattice(laws)
+    # a steeper tilt than this would only blur the next point of the lattice
+    most = 8.0 / lattice if lattice is not None and only else LARGEST_TILT
     if question == "epsilon":
-        tilt, outlines = tilt_for_delta(laws, given - revealed)
+        tilt, outlines = tilt_for_delta(laws, given - revealed, most)
     else:
-        tilt, outlines = tilt_for_epsilon(laws, given)
+        tilt, outlines = tilt_for_epsilon(laws, given, most)
     steps = sum(times for _, times in laws)
     wanted = tolerance * max(1.0, abs(tilt.epsilon))
     step = math.sqrt(12.0 * 0.3 * wanted / (steps * tilt.order))
+    if "lower" in sides and any(_is_scattered(law) for law, _ in laws):
+        # points of mass off the grid are rounded down by up to a step each
+        step = min(step, wanted / steps)
     found: dict[Side, float] = {}
     for _ in range(3):
-        step, size = _fit(outlines, tilt, step)
+        step, size = _fit(outlines, tilt, step, lattice, only)
         for side in sides:
             found[side] = _answer(
                 laws, outlines, tilt, step, size, side, question, given
             )
         width = _width(found, question, tilt)
-        if width <= wanted or size >= _MOST or len(found) == 1:
+        if width <= wanted or size >= _MOST or len(found) == 1 or step == lattice:
             break
         step *= max(0.2, 0.7 * math.sqrt(wanted / width))
     return found, step
@@ -120,10 +127,38 @@ def _width(found: dict[Side, float], question: Question, tilt: Tilt) -> float:
     return math.log(found["upper"] / found["lower"]) / max(tilt.order - 1.0, 1e-3)
 
 
-def _fit(outlines: Any, tilt: Tilt, step: float) -> tuple[float, int]:
-    """A step no finer than the budget of points allows, and the points."""
+def _is_scattered(law: Law) -> bool:
+    return not law.pieces and law.masses[0].size > 1 and law.spacing is None
+
+
+def _lattice(laws: Any) -> tuple[float | None, bool]:
+    """The spacing of the losses that lie on a lattice; whether all lie on it."""
+    spacings = [(law.spacing, times) for law, times in laws]
+    known = [(times, spacing) for spacing, times in spacings if spacing is not None]
+    if not known:
+        return None, False
+    lattice = max(known)[1]
+    same = (math.isclose(lattice, other, rel_tol=1e-15) for _, other in known)
+    return lattice, len(known) == len(spacings) and all(same)
+
+
+def _fit(
+    outlines: Any, tilt: Tilt, step: float, lattice: float | None, only: bool
+) -> tuple[float, int]:
+    """A step no finer than the budget of points allows, and the points.
+
+    Losses on a lattice are not rounded at all by a step that divides it.
+    """
     reach = tilt.reach[0] + tilt.reach[1]
     span = max(float(np.ptp(part.loss)) for part, _ in outlines)
+    if lattice is not None:
+        most = min(lattice, 100.0 / tilt.order)
+        finest = max(reach / (0.98 * _MOST), span / _MOST)
+        aim = most if only else min(step, reach / _FEWEST, most)
+        whole = min(math.ceil(lattice / aim), math.floor(lattice / finest))
+        if whole >= 1 and lattice / whole <= most:
+            step = lattice / whole
+            return step, 1 << math.ceil(math.log2(max(reach / step + 2, 64)))
     step = min(step, reach / _FEWEST)
     step = max(step, reach / (0.98 * _MOST), span / _MOST)
     size = 1 << math.ceil(math.log2(max(reach / step + 2, 64)))

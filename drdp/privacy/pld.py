@@ -30,6 +30,8 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.outside import DensityPair
+from drdp.privacy.releases import MixtureOfGaussians
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
@@ -39,6 +41,7 @@ Wanted = Literal["upper", "lower", "both"]
 
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse bound
 _ROUNDING = 1e-11  # relative, for closed forms
+_PLACE = 2e-15  # of epsilon, for closed forms
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
@@ -175,6 +178,8 @@ def _solve(
     if any(isinstance(atom, FixedSizeSampled) for atom, _ in parts):
         return _fixed_size(parts, question, given, tolerance, side)
     grid = grid_interval(parts, question, given, tolerance, side)
+    if any(isinstance(atom, DensityPair) for atom, _ in parts):
+        return grid._replace(lower=0.0)  # its integrals are not certified so far
     if exact is None:
         return grid
     # Both contain the truth, so their intersection does.
@@ -191,13 +196,15 @@ def _is_sensible(atom: Event) -> bool:
         case PoissonSampled() | FixedSizeSampled():
             noise = getattr(atom.event, "noise_multiplier", 1.0)
             return bool(_LEAST_NOISE <= noise <= _MOST_NOISE)
+        case MixtureOfGaussians(sensitivities=(*_, most), noise_multiplier=z):
+            return bool(_LEAST_NOISE <= z / most <= _MOST_NOISE)
     return True
 
 
 def _unsampled(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
-    """An upper bound that forgoes sampling, for absurdly small or large noise.
+    """An upper bound that forgoes chance, for absurdly small or large noise.
 
     Sampling never costs more than no sampling; replacing one unit moves a
     Poisson-sampled release by up to twice its clip norm.
@@ -209,6 +216,8 @@ def _unsampled(
                 total += PoissonSampled(1.0, inner, adjacency) * times
             case FixedSizeSampled(event=inner):
                 total += inner * times
+            case MixtureOfGaussians(sensitivities=(*_, most), noise_multiplier=z):
+                total += Gaussian(z / most) * times
             case _:
                 total += atom * times
     found = _solve(tuple(atoms(total).items()), question, given, tolerance, side)
@@ -270,12 +279,16 @@ def _closed(
         return max(profile(epsilon) for profile in profiles)
 
     if question == "delta":
-        value = math.exp(worst(given))
-        upper = min(1.0, value * (1.0 + _ROUNDING))
-        return Interval(value * (1.0 - _ROUNDING), upper, "closed form")
+        # the profile may be steep where a loss ends: its place is rounded too
+        blur = _PLACE * (1.0 + given)
+        upper = math.exp(worst(max(0.0, given - blur))) * (1.0 + _ROUNDING)
+        lower = math.exp(worst(given + blur)) * (1.0 - _ROUNDING)
+        return Interval(lower, min(1.0, upper), "closed form")
     wanted = math.log(given)
     upper = _root(worst, wanted - _ROUNDING, safe=True)
+    upper += _PLACE * (1.0 + upper) if upper > 0.0 else 0.0
     lower = _root(worst, wanted + _ROUNDING, safe=False)
+    lower = max(0.0, lower - _PLACE * (1.0 + lower))
     return Interval(min(lower, upper), upper, "closed form")
 
 

@@ -7,7 +7,7 @@ convex in it, so nothing is lost to a list of orders.
 References: Mironov, arXiv:1702.07476; Mironov, Talwar and Zhang,
 arXiv:1908.10530 (Poisson sampling); Wang, Balle and Kasiviswanathan,
 arXiv:1808.00087 (fixed size); Canonne, Kamath and Steinke, arXiv:2004.00010
-(conversion); Asoodeh et al., arXiv:2001.05990 (optimal conversion).
+(conversion).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsupportedEventError
+from drdp.privacy.conversion import two_point
 from drdp.privacy.curves import PrivacyCurve, invert
 from drdp.privacy.events import (
     Adjacency,
@@ -32,6 +33,7 @@ from drdp.privacy.events import (
     atoms,
 )
 from drdp.privacy.kernel import gear
+from drdp.privacy.releases import advice
 
 __all__ = ["Conversion", "rdp", "rdp_curve"]
 
@@ -60,7 +62,7 @@ def rdp(event: Event, order: float) -> float:
     """
     order = _order(order)
     parts = tuple(atoms(event).items())
-    if any(isinstance(atom, ApproxDP) and atom.delta > 0.0 for atom, _ in parts):
+    if any(_revealed(atom) > 0.0 for atom, _ in parts):
         return math.inf
     return _log_moments(parts, order) / (order - 1.0)
 
@@ -109,9 +111,8 @@ def rdp_curve(
         _log_moment(atom, 2.0)
     revealed = -math.expm1(
         math.fsum(
-            times * math.log1p(-min(atom.delta, 1.0 - 1e-16))
+            times * math.log1p(-min(_revealed(atom), 1.0 - 1e-16))
             for atom, times in parts
-            if isinstance(atom, ApproxDP)
         )
     )
     if listed is None and any(isinstance(a, FixedSizeSampled) for a, _ in parts):
@@ -206,7 +207,8 @@ def _least(
             b = low + _GOLDEN * (high - low)
             f_b = at(b)
         best = min(best, f_a, f_b)
-    return best
+    # where chords meet, the best order is a whole one
+    return min(best, function(float(max(2, round(1.0 + math.exp(low))))))
 
 
 def _least_optimal(
@@ -251,44 +253,8 @@ def _log_delta(
         return classic
     improved = classic + (order - 1.0) * math.log1p(-1.0 / order) - math.log(order)
     if conversion == "optimal":
-        return min(improved, _two_point(order, moment, epsilon))
+        return min(improved, two_point(order, moment, epsilon))
     return improved
-
-
-def _two_point(order: float, moment: float, epsilon: float) -> float:
-    """log of the largest p - e^eps q over two-point pairs of bounded divergence.
-
-    The pairs have p^a q^(1-a) + (1-p)^a (1-q)^(1-a) <= e^moment (Asoodeh et
-    al., arXiv:2001.05990): for each p the least such q, then the best p.
-    """
-
-    def log_sum(log_p: float, log_q: float) -> float:
-        rest_p, rest_q = math.log(-math.expm1(log_p)), math.log(-math.expm1(log_q))
-        one = order * log_p + (1.0 - order) * log_q
-        two = order * rest_p + (1.0 - order) * rest_q
-        top = max(one, two)
-        return top + math.log(math.exp(one - top) + math.exp(two - top))
-
-    def gap(log_p: float) -> float:
-        low, high = log_p - (moment - order * log_p) / (order - 1.0) - 1.0, log_p
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            if log_sum(log_p, middle) > moment:
-                low = middle
-            else:
-                high = middle
-        # the left end has too large a divergence: q is no smaller, delta no larger
-        return math.exp(log_p) - math.exp(min(epsilon + low, 700.0))
-
-    low, high = math.log(1e-300) if epsilon > 600 else -epsilon - 60.0, -1e-15
-    for _ in range(90):
-        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if gap(a) < gap(b):
-            low = a
-        else:
-            high = b
-    best = gap(0.5 * (low + high))
-    return math.log(best) + 1e-9 if best > 0.0 else -700.0
 
 
 def _log_moments(parts: Atoms, order: float) -> float:
@@ -316,7 +282,30 @@ def _log_moment(atom: Event, order: float) -> float:
             return value * (1.0 + _SLACK)
         case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
             return _fixed_size(order, atom.rate, z)
-    raise UnsupportedEventError(f"rdp_curve has no formula for {atom!r}; use pld_curve")
+    if not isinstance(atom, _PLAIN):
+        from drdp.privacy import divergence
+
+        found = divergence.log_moment(atom, order)
+        if found is not None:
+            return found
+    raise UnsupportedEventError(
+        f"rdp_curve has no formula for {atom!r}; {advice(atom)}"
+    )
+
+
+_PLAIN = (ApproxDP, Gaussian, Laplace, FixedSizeSampled)
+
+
+def _revealed(atom: Event) -> float:
+    """The chance that a release reveals everything, which no moment sees."""
+    if isinstance(atom, ApproxDP):
+        return atom.delta
+    inner = atom.event if isinstance(atom, PoissonSampled) else atom
+    if isinstance(inner, _PLAIN):
+        return 0.0
+    from drdp.privacy import divergence
+
+    return divergence.revealed(atom)
 
 
 def _laplace(order: float, ratio: float) -> float:

@@ -14,6 +14,13 @@ from drdp.privacy.events import (
     PoissonSampled,
     Repeated,
 )
+from drdp.privacy.outside import DominatingPair
+from drdp.privacy.releases import (
+    DiscreteGaussian,
+    RandomisedResponse,
+    Skellam,
+    ZeroConcentrated,
+)
 
 noise = st.floats(min_value=1e-3, max_value=1e3)
 rates = st.floats(min_value=0.0, max_value=1.0)
@@ -26,6 +33,11 @@ def releases() -> st.SearchStrategy[Event]:
         st.builds(Gaussian, noise),
         st.builds(Laplace, noise),
         st.builds(ApproxDP, st.floats(0.0, 50.0), rates),
+        st.builds(DiscreteGaussian, noise, st.integers(1, 50)),
+        st.builds(Skellam, noise, st.floats(1.0, 9.0), st.integers(2, 50)),
+        st.builds(ZeroConcentrated, noise),
+        st.builds(RandomisedResponse, noise, st.integers(2, 9)),
+        st.just(DominatingPair([0.5, 0.5], [0.25, 0.75])),
         st.just(NonPrivate()),
         st.just(Gaussian(0.0)),
         st.just(Composed()),

@@ -21,6 +21,14 @@ from drdp.privacy.events import (
     Repeated,
     atoms,
 )
+from drdp.privacy.outside import DensityPair, DominatingPair
+from drdp.privacy.releases import (
+    DiscreteGaussian,
+    MixtureOfGaussians,
+    RandomisedResponse,
+    Skellam,
+    ZeroConcentrated,
+)
 from tests.privacy.strategies import events
 
 G = {"kind": "gaussian", "noise_multiplier": 1.0}
@@ -92,6 +100,53 @@ WRITTEN = [
         ),
     ),
     (
+        DiscreteGaussian(2.0, 3.0),
+        (
+            '{"dimension": 1, "drdp_event": 1, "kind": "discrete-gaussian",'
+            ' "noise_multiplier": 2.0, "sensitivity": 3.0}'
+        ),
+    ),
+    (
+        Skellam(4.0, 2.0, 9),
+        (
+            '{"dimension": 9, "drdp_event": 1, "kind": "skellam",'
+            ' "l1_sensitivity": 4.0, "sensitivity": 2.0, "variance": 4.0}'
+        ),
+    ),
+    (
+        ZeroConcentrated(0.5),
+        '{"drdp_event": 1, "kind": "zero-concentrated", "rho": 0.5}',
+    ),
+    (
+        RandomisedResponse(1.0, 3),
+        (
+            '{"categories": 3, "drdp_event": 1, "epsilon": 1.0,'
+            ' "kind": "randomised-response"}'
+        ),
+    ),
+    (
+        MixtureOfGaussians([0.0, 2.0], [0.75, 0.25], 1.5),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "kind":'
+            ' "mixture-of-gaussians", "noise_multiplier": 1.5, "probabilities":'
+            ' [0.75, 0.25], "sensitivities": [0.0, 2.0]}'
+        ),
+    ),
+    (
+        DominatingPair([0.5, 0.5], [0.25, 0.75]),
+        (
+            '{"adjacency": null, "drdp_event": 1, "kind": "dominating-pair",'
+            ' "p": [0.5, 0.5], "q": [0.25, 0.75]}'
+        ),
+    ),
+    (
+        DominatingPair([1.0], [1.0], "replace-one"),
+        (
+            '{"adjacency": "replace-one", "drdp_event": 1, "kind": "dominating-pair",'
+            ' "p": [1.0], "q": [1.0]}'
+        ),
+    ),
+    (
         FixedSizeSampled(5, 100, Gaussian(1.0)),
         (
             '{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
@@ -99,6 +154,12 @@ WRITTEN = [
         ),
     ),
 ]
+
+
+def test_an_event_made_of_functions_has_no_document():
+    event = DensityPair(lambda x: -x * x, lambda x: -x * x, (0.0, 1.0))
+    with pytest.raises(CodecError, match="DensityPair: only events made of numbers"):
+        codec.dumps(Gaussian(1.0) + event)
 
 
 @pytest.mark.parametrize(("event", "text"), WRITTEN)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drdp.errors import InvalidArgumentError
+from drdp.privacy import outside, releases
 from drdp.privacy.events import (
     NOTHING,
     Adjacency,
@@ -158,7 +159,7 @@ def test_equality_and_hash_go_by_value(left, right):
     assert hash(left) == hash(copy.deepcopy(left))
     assert pickle.loads(pickle.dumps(left)) == left
     assert (left == right) == (repr(left) == repr(right))
-    assert eval(repr(left), globals()) == left  # noqa: S307 - text is source code
+    assert eval(repr(left), {**vars(releases), **vars(outside), **globals()}) == left  # noqa: S307 - text is source code
 
 
 # Algebra --------------------------------------------------------------------
