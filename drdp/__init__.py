@@ -27,6 +27,13 @@ _HOMES = {
         "adjacency_of",
         "atoms",
     ),
+    "drdp.privacy.sampling": (
+        "FixedSizeZeroOut",
+        "RandomlyAllocated",
+        "Scheduled",
+        "Shuffled",
+        "TruncatedPoissonSampled",
+    ),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
     "drdp.privacy.rdp": ("rdp_curve",),
@@ -51,13 +58,18 @@ __all__ = [
     "Composed",
     "Event",
     "FixedSizeSampled",
+    "FixedSizeZeroOut",
     "Gaussian",
     "Interval",
     "Laplace",
     "NonPrivate",
     "PoissonSampled",
     "PrivacyCurve",
+    "RandomlyAllocated",
     "Repeated",
+    "Scheduled",
+    "Shuffled",
+    "TruncatedPoissonSampled",
     "Within",
     "__version__",
     "adjacency_of",
@@ -106,6 +118,13 @@ if TYPE_CHECKING:
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.sampling import (
+        FixedSizeZeroOut,
+        RandomlyAllocated,
+        Scheduled,
+        Shuffled,
+        TruncatedPoissonSampled,
+    )
 
 
 def __getattr__(name: str) -> Any:

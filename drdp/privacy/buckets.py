@@ -204,7 +204,8 @@ def _integrate(
                 piece.log_density(x) + share,
                 piece.loss(x),
             )
-    for loss, log_mass in law.points:
-        cell = np.searchsorted(cuts, [loss], side="left" if gathered else "right")
-        add(cell, np.array([log_mass]), np.array([loss]))
+    if law.points:
+        loss, log_mass = np.array(law.points).T
+        cell = np.searchsorted(cuts, loss, side="left" if gathered else "right")
+        add(cell, log_mass, loss)
     return _Cells(mass, surplus)

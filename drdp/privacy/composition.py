@@ -56,9 +56,10 @@ class Outline:
             x = 0.5 * (edges[:-1] + edges[1:])
             losses.append(piece.loss(x))
             masses.append(piece.log_density(x) + math.log(edges[1] - edges[0]))
-        for loss, mass in law.points:
-            losses.append(np.array([loss]))
-            masses.append(np.array([mass]))
+        if law.points:
+            loss, mass = np.array(law.points).T
+            losses.append(loss)
+            masses.append(mass)
         self.loss = np.concatenate(losses) if losses else np.zeros(1)
         self.log_mass = np.concatenate(masses) if masses else np.full(1, -700.0)
         self.infinite = law.infinite

@@ -21,7 +21,7 @@ from drdp.privacy.composition import (
 )
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event
-from drdp.privacy.losses import Direction, directions, law_of
+from drdp.privacy.losses import Direction, Law, directions, law_of
 
 __all__ = ["grid_interval"]
 
@@ -69,9 +69,30 @@ def _ways(
 ) -> tuple[Direction, ...]:
     """The directions that the composition as a whole has."""
     found = {way for atom, _ in parts for way in directions(atom, lower=lower)}
-    if Direction.EITHER in found:
+    if Direction.EITHER in found and Direction.ADD not in found:
         return (Direction.EITHER,)
+    found -= {Direction.EITHER}
     return tuple(sorted(found, key=lambda way: way.value, reverse=True))
+
+
+def _laws(
+    parts: tuple[tuple[Event, int], ...], way: Direction, side: Side
+) -> tuple[tuple[Law, int], ...]:
+    """The law of every part; one that dominates both directions serves either."""
+    lower, laws = side == "lower", []
+    for atom, times in parts:
+        if Direction.EITHER in directions(atom, lower=lower):
+            laws.append((law_of(atom, Direction.EITHER), times))
+        else:
+            laws.append((law_of(atom, way, lower=lower), times))
+    return tuple(laws)
+
+
+def _revealed(laws: tuple[tuple[Law, int], ...]) -> float:
+    """The chance that the composition reveals everything."""
+    return -math.expm1(
+        math.fsum(n * math.log1p(-min(law.infinite, 1 - 1e-16)) for law, n in laws)
+    )
 
 
 def _one_way(
@@ -82,12 +103,12 @@ def _one_way(
     given: float,
     tolerance: float,
 ) -> tuple[dict[Side, float], float]:
-    laws = tuple((law_of(atom, way), times) for atom, times in parts)
-    revealed = -math.expm1(
-        math.fsum(n * math.log1p(-min(law.infinite, 1 - 1e-16)) for law, n in laws)
-    )
+    by_side = {side: _laws(parts, way, side) for side in sides}
+    laws = by_side[sides[0]]
+    revealed = _revealed(laws)
     if question == "epsilon" and revealed >= given:
-        return dict.fromkeys(sides, math.inf), math.inf
+        surely = {side: _revealed(by_side[side]) >= given for side in sides}
+        return {s: math.inf if s == "upper" or surely[s] else 0.0 for s in sides}, 0.0
     if question == "epsilon":
         tilt, outlines = tilt_for_delta(laws, given - revealed)
     else:
@@ -100,7 +121,7 @@ def _one_way(
         step, size = _fit(outlines, tilt, step)
         for side in sides:
             found[side] = _answer(
-                laws, outlines, tilt, step, size, side, question, given
+                by_side[side], outlines, tilt, step, size, side, question, given
             )
         width = _width(found, question, tilt)
         if width <= wanted or size >= _MOST or len(found) == 1:

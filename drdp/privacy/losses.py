@@ -31,6 +31,7 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
+from drdp.privacy.sampling import FixedSizeZeroOut, RandomlyAllocated, Shuffled
 
 __all__ = ["Direction", "Law", "Piece", "directions", "law_of", "log_profile"]
 
@@ -92,6 +93,8 @@ def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
     match atom:
         case FixedSizeSampled():
             return (Direction.REMOVE, Direction.ADD) if lower else (Direction.EITHER,)
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return (Direction.REMOVE, Direction.ADD)
         case PoissonSampled(adjacency=Adjacency.REPLACE_ONE):
             return (Direction.REMOVE,)
         case PoissonSampled():
@@ -99,8 +102,11 @@ def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
     return (Direction.REMOVE,)
 
 
-def law_of(atom: Event, direction: Direction) -> Law:
+def law_of(atom: Event, direction: Direction, *, lower: bool = False) -> Law:
     """The law of an atom's privacy loss in one direction.
+
+    Exact for most atoms; for some there is a bound from above and another one
+    from below, which `lower` asks for.
 
     Raises:
         UnsupportedEventError: For an atom without a known dominating pair.
@@ -123,10 +129,33 @@ def law_of(atom: Event, direction: Direction) -> Law:
             if direction is not Direction.EITHER:
                 return _sampled(base, atom.rate, direction)
             return _either(base, atom.rate)
-    raise UnsupportedEventError(
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return _tabulated(atom, direction, lower)
+    raise _unknown(atom)
+
+
+def _unknown(atom: Event) -> UnsupportedEventError:
+    return UnsupportedEventError(
         f"pld_curve has no privacy loss for {atom!r};"
         " describe it as ApproxDP(epsilon, delta), or add its law to"
         " drdp/privacy/losses.py"
+    )
+
+
+def _tabulated(atom: Event, direction: Direction, lower: bool) -> Law:
+    """Laws that are computed as tables, or from below only."""
+    from drdp.privacy.displaced import displaced
+    from drdp.privacy.tabulated import points_of
+
+    remove = direction is Direction.REMOVE
+    match atom:
+        case FixedSizeZeroOut(event=Gaussian(noise_multiplier=z)) if lower:
+            return Law(tuple(Piece(*p) for p in displaced(atom.rate, z, remove=remove)))
+    found = points_of(atom, remove=remove, lower=lower)
+    if found is None:
+        raise _unknown(atom)
+    return Law(
+        (), tuple(zip(*map(np.ndarray.tolist, found[:2]), strict=True)), found[2]
     )
 
 

@@ -28,8 +28,10 @@ from drdp.privacy.events import (
     Laplace,
     NonPrivate,
     PoissonSampled,
+    Sampled,
     atoms,
 )
+from drdp.privacy.standins import above, below
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
@@ -39,6 +41,7 @@ Wanted = Literal["upper", "lower", "both"]
 
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse bound
 _ROUNDING = 1e-11  # relative, for closed forms
+_TABULATED = 5e-5  # what one law given as a table can be out by, in epsilon
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
@@ -132,7 +135,8 @@ def delta_interval(
 def _prepare(event: Event) -> Atoms:
     """The atoms of an event, each checked to have a law."""
     parts = tuple(atoms(event).items())
-    for atom, _ in parts:
+    below(parts)
+    for atom, _ in above(parts):
         match atom:
             case NonPrivate() | Gaussian() | Laplace() | ApproxDP():
                 pass
@@ -150,7 +154,64 @@ def _prepare(event: Event) -> Atoms:
 def _solve(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
-    """Answer one question about one composition, by the best path there is."""
+    """Answer one question about one composition, from one side or from both."""
+    uppers, lowers = above(parts), below(parts)
+    if uppers == lowers:
+        return _beside(uppers, question, given, tolerance, side)
+    lower, upper = Interval(0.0, 0.0, "none"), Interval(0.0, math.inf, "none")
+    if side != "upper" and lowers:
+        lower = _beside(lowers, question, given, tolerance, "lower")
+    if side != "lower":
+        upper = _beside(uppers, question, given, tolerance, "upper")
+    return _both(lower, upper)
+
+
+def _both(lower: Interval, upper: Interval) -> Interval:
+    methods = [found.method for found in (lower, upper) if found.method != "none"]
+    return Interval(
+        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
+    )
+
+
+def _beside(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Mere chances of revealing everything are set aside; delta adds up."""
+    chances = [
+        n * math.log1p(-atom.delta)
+        for atom, n in parts
+        if isinstance(atom, ApproxDP) and atom.epsilon == 0.0
+    ]
+    if not chances:
+        return _direct(parts, question, given, tolerance, side)
+    rest = tuple(
+        (atom, n)
+        for atom, n in parts
+        if not isinstance(atom, ApproxDP) or atom.epsilon > 0.0
+    )
+    kept = math.exp(math.fsum(chances))
+    fails = -math.expm1(math.fsum(chances))
+    if question == "delta":
+        low, high, method = _direct(rest, question, given, tolerance, side)
+        low = (fails + kept * low) * (1.0 - _ROUNDING)
+        return Interval(
+            low, min(1.0, (fails + kept * high) * (1.0 + _ROUNDING)), method
+        )
+    left = (given - fails * (1.0 + _ROUNDING)) / kept * (1.0 - _ROUNDING)
+    most = (given - fails * (1.0 - _ROUNDING)) / kept * (1.0 + _ROUNDING)
+    low, high = math.inf, math.inf
+    method = "chance of failure"
+    if side != "upper" and most > 0.0:
+        low, _, method = _direct(rest, question, most, tolerance, "lower")
+    if side != "lower" and left > 0.0:
+        _, high, method = _direct(rest, question, left, tolerance, "upper")
+    return Interval(min(low, high), high, method)
+
+
+def _direct(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Answer one question about plain releases, by the best path there is."""
     if not parts:
         return Interval(0.0, 0.0, "nothing released")
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
@@ -172,6 +233,16 @@ def _solve(
         return exact
     from drdp.privacy.grid import grid_interval
 
+    if any(isinstance(atom, Sampled) for atom, _ in parts):
+        if len(parts) == 1 and parts[0][1] == 1:
+            from drdp.privacy.tabulated import table_interval
+
+            upper = side != "lower"
+            found = table_interval(parts[0][0], question, given, upper=upper)
+            if found is not None:
+                return found
+        tables = sum(n for atom, n in parts if isinstance(atom, Sampled))
+        tolerance = max(tolerance, _TABULATED * min(tables, 20))
     if any(isinstance(atom, FixedSizeSampled) for atom, _ in parts):
         return _fixed_size(parts, question, given, tolerance, side)
     grid = grid_interval(parts, question, given, tolerance, side)
@@ -236,10 +307,7 @@ def _fixed_size(
         lower = _solve(reached, question, given, tolerance, "lower")
     if side != "lower":
         upper = grid_interval(parts, question, given, tolerance, "upper")
-    methods = [found.method for found in (lower, upper) if found.method != "none"]
-    return Interval(
-        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
-    )
+    return _both(lower, upper)
 
 
 def _closed_forms(parts: Atoms) -> list[Callable[[float], float]] | None:

@@ -32,6 +32,8 @@ from drdp.privacy.events import (
     atoms,
 )
 from drdp.privacy.kernel import gear
+from drdp.privacy.sampling import RandomlyAllocated
+from drdp.privacy.standins import above
 
 __all__ = ["Conversion", "rdp", "rdp_curve"]
 
@@ -41,6 +43,7 @@ Atoms = tuple[tuple[Event, int], ...]
 _EFFORT = 38.0
 _SLACK = 1e-13  # relative, above what the moments lose to rounding
 _LARGEST_FIXED_SIZE_ORDER = 256
+_CHORDS = (FixedSizeSampled, RandomlyAllocated)  # known at whole orders
 _NEAR_ONE = 1.001
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 
@@ -48,8 +51,8 @@ _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 def rdp(event: Event, order: float) -> float:
     """The Renyi divergence of an event at one order, in nats.
 
-    The larger of both directions, a bound for fixed-size sampling and exact
-    otherwise; infinite for releases with a chance of revealing everything.
+    The larger of both directions, exact for the plain releases and Poisson
+    sampling; infinite where there is a chance of revealing everything.
 
     Args:
         event: What was released.
@@ -59,7 +62,7 @@ def rdp(event: Event, order: float) -> float:
     0.002180757
     """
     order = _order(order)
-    parts = tuple(atoms(event).items())
+    parts = above(tuple(atoms(event).items()))
     if any(isinstance(atom, ApproxDP) and atom.delta > 0.0 for atom, _ in parts):
         return math.inf
     return _log_moments(parts, order) / (order - 1.0)
@@ -100,23 +103,19 @@ def rdp_curve(
     listed = None if orders is None else tuple(_order(order) for order in orders)
     if listed == ():
         raise InvalidArgumentError("orders must not be empty")
-    parts = tuple(atoms(event).items())
+    parts = above(tuple(atoms(event).items()))
     if not parts:
         return PrivacyCurve(lambda _: 0.0, "upper", lambda _: 0.0)
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
         return PrivacyCurve(lambda _: 1.0, "upper", lambda _: math.inf)
     for atom, _ in parts:
         _log_moment(atom, 2.0)
+    failures = [(a.delta, n) for a, n in parts if isinstance(a, ApproxDP)]
     revealed = -math.expm1(
-        math.fsum(
-            times * math.log1p(-min(atom.delta, 1.0 - 1e-16))
-            for atom, times in parts
-            if isinstance(atom, ApproxDP)
-        )
+        math.fsum(n * math.log1p(-min(delta, 1.0 - 1e-16)) for delta, n in failures)
     )
-    if listed is None and any(isinstance(a, FixedSizeSampled) for a, _ in parts):
+    if listed is None and any(isinstance(atom, _CHORDS) for atom, _ in parts):
         listed = _FIXED_SIZE_ORDERS
-
     # delta is at most the total variation, which any order bounds
     total_variation = 0.0
     if conversion != "classic":
@@ -316,6 +315,10 @@ def _log_moment(atom: Event, order: float) -> float:
             return value * (1.0 + _SLACK)
         case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
             return _fixed_size(order, atom.rate, z)
+        case RandomlyAllocated(rounds=rounds, event=Gaussian(noise_multiplier=z)):
+            from drdp.privacy.allocation import log_allocation_moment as moment_of
+
+            return moment_of(order, rounds, z)
     raise UnsupportedEventError(f"rdp_curve has no formula for {atom!r}; use pld_curve")
 
 
