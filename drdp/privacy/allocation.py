@@ -42,7 +42,7 @@ LARGEST_ORDER = 256
 _BELOW, _ABOVE = 9.0, 13.0  # the grid's reach in standard deviations
 _TRIVIAL = 1e-50  # masses this small are moved to the ends of the grid
 _FINEST = 5e-3  # a step that costs nothing visible where the noise is small
-_EFFORT = 5e7  # multiplications of one sum
+_EFFORT = 6e7  # multiplications of one sum
 _LARGEST_GRID = 1 << 16
 _UNIT = 2.0**-53
 _LOSS_ERROR = 1e-13
@@ -104,9 +104,11 @@ def allocation_points(
     else:
         value = ratio.step * ratio.place[kept]
     value -= math.log(rounds)
+    # a grid point is exact, a mean is as good as its two sums
+    error = _LOSS_ERROR * (1.0 + np.abs(value)) + (2.0 * ratio.error if lower else 0.0)
     sign = -1.0 if lower else 1.0
-    loss = (value if remove else -value) + sign * _LOSS_ERROR * (1.0 + np.abs(value))
-    log_mass += sign * (ratio.error + 1e-14)
+    loss = (value if remove else -value) + sign * error
+    log_mass += sign * (ratio.error + error)
     if remove:
         infinite = ratio.infinite / rounds
     else:
@@ -118,12 +120,14 @@ def allocation_points(
 @lru_cache(maxsize=16)
 def _allocated(rounds: int, noise: float, lower: bool) -> Ratio:
     """X_1 + ... + X_t by doubling."""
-    one = _single(noise, _step(rounds, noise), lower)
-    total = one
-    for digit in f"{rounds:b}"[1:]:
-        total = _trim(_sum(total, total, lower), lower)
-        if digit == "1":
-            total = _trim(_sum(total, one, lower), lower)
+    double = _single(noise, _step(rounds, noise), lower)
+    while rounds % 2 == 0:
+        double, rounds = _sum(double, double, lower), rounds // 2
+    total = double
+    while rounds > 1:
+        double, rounds = _sum(double, double, lower), rounds // 2
+        if rounds % 2 == 1:
+            total = _sum(total, double, lower)
     return total
 
 
@@ -132,7 +136,7 @@ def _step(rounds: int, noise: float) -> float:
     mu = 1.0 / noise
     reach = mu * (_BELOW + _ABOVE + mu)
     spread = math.sqrt(math.expm1(min(mu * mu, 50.0)) / rounds)
-    step = max(min(_FINEST, 0.04 * min(spread, mu)), reach / _LARGEST_GRID)
+    step = max(min(_FINEST, 0.03 * min(spread, mu)), reach / _LARGEST_GRID)
     while (reach / step) * min(-math.log(step) / step, reach / step) > _EFFORT:
         step *= 1.1
     return step
@@ -181,7 +185,7 @@ def _normal(x: float) -> float:
 
 
 def _sum(one: Ratio, two: Ratio, lower: bool) -> Ratio:
-    """The sum of two independent ratios.
+    """The sum of two independent ratios, without trivial masses at its ends.
 
     Where the larger one is d cells above the smaller one, the sum lies a known
     number of cells above the larger one, whichever cell that is.
@@ -224,8 +228,9 @@ def _sum(one: Ratio, two: Ratio, lower: bool) -> Ratio:
             share = math.expm1(lift - up * step) / math.expm1(step)
             share = min(max(share, 0.0), 1.0)
             at = shift + up
-            mass[at + start : at + stop] += (1.0 - share) * product
-            mass[at + start + 1 : at + stop + 1] += share * product
+            right = share * product
+            mass[at + start + 1 : at + stop + 1] += right
+            mass[at + start : at + stop] += product - right
         _add_far(mass, moment, large, small, weight, gap, shift, max(far, least), lower)
     for ratio, other in ((one, two), (two, one)):
         at = ratio.first - first
@@ -236,7 +241,7 @@ def _sum(one: Ratio, two: Ratio, lower: bool) -> Ratio:
             index = first + np.arange(size, dtype=np.float64)
             moment = mass * np.exp(np.minimum(step * index, 700.0))
     zero, infinite = one.zero * two.zero, one.infinite + two.infinite
-    return Ratio(step, first, mass, moment, zero, infinite, error)
+    return _trim(Ratio(step, first, mass, moment, zero, infinite, error), lower)
 
 
 def _add_far(

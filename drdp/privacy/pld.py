@@ -237,8 +237,7 @@ def _direct(
         if len(parts) == 1 and parts[0][1] == 1:
             from drdp.privacy.tabulated import table_interval
 
-            upper = side != "lower"
-            found = table_interval(parts[0][0], question, given, upper=upper)
+            found = table_interval(parts[0][0], question, given, side)
             if found is not None:
                 return found
         tables = sum(n for atom, n in parts if isinstance(atom, Sampled))

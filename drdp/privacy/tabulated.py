@@ -43,7 +43,10 @@ def points_of(atom: Event, *, remove: bool, lower: bool) -> Points | None:
 
 
 def table_interval(
-    atom: Event, question: Literal["epsilon", "delta"], given: float, *, upper: bool
+    atom: Event,
+    question: Literal["epsilon", "delta"],
+    given: float,
+    side: Literal["upper", "lower", "both"],
 ) -> Interval | None:
     """The answer about a single release straight from its tables.
 
@@ -51,25 +54,28 @@ def table_interval(
         atom: The only release.
         question: What is asked; the other of the two is `given`.
         given: delta for ``"epsilon"``, epsilon for ``"delta"``.
-        upper: Whether the upper end is wanted; without, only the lower one.
+        side: Which ends are wanted; one that is not is left trivial.
     """
-    lows = [points_of(atom, remove=remove, lower=True) for remove in (True, False)]
-    highs = lows
-    if upper:
-        highs = [points_of(atom, remove=way, lower=False) for way in (True, False)]
-    below = [points for points in lows if points is not None]
-    above = [points for points in highs if points is not None]
-    if len(below) < 2 or len(above) < 2:
-        return None
-    method = f"a table of {above[0][0].size} losses"
-    worst = math.inf if question == "epsilon" else 1.0
-    if question == "delta":
-        low = max(_delta(points, given) for points in below) * (1.0 - _ROUNDING)
-        high = max(_delta(points, given) for points in above) * (1.0 + _ROUNDING)
-        return Interval(low, min(1.0, high) if upper else worst, method)
-    low = max(_epsilon(points, given * (1.0 + _ROUNDING))[0] for points in below)
-    high = max(_epsilon(points, given * (1.0 - _ROUNDING))[1] for points in above)
-    return Interval(min(low, high), high if upper else worst, method)
+    low, high, size = 0.0, math.inf if question == "epsilon" else 1.0, 0
+    for lower in (True, False):
+        if side == ("upper" if lower else "lower"):
+            continue
+        found = [points_of(atom, remove=way, lower=lower) for way in (True, False)]
+        tables = [points for points in found if points is not None]
+        if len(tables) < 2:
+            return None
+        size = tables[0][0].size
+        slack = -_ROUNDING if lower else _ROUNDING
+        if question == "delta":
+            answer = max(_delta(table, given) for table in tables) * (1.0 + slack)
+        else:
+            ends = [_epsilon(table, given * (1.0 - slack)) for table in tables]
+            answer = max(end[0] if lower else end[1] for end in ends)
+        if lower:
+            low = answer
+        else:
+            high = min(answer, high)
+    return Interval(min(low, high), high, f"a table of {size} losses")
 
 
 def _delta(points: Points, epsilon: float) -> float:
