@@ -31,6 +31,7 @@ from drdp.privacy.events import (
     Sampled,
     atoms,
 )
+from drdp.privacy.sampling import RandomlyAllocated, Shuffled
 from drdp.privacy.standins import above, below
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
@@ -41,6 +42,7 @@ Wanted = Literal["upper", "lower", "both"]
 
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse bound
 _ROUNDING = 1e-11  # relative, for closed forms
+_TABLES = (RandomlyAllocated, Shuffled)
 _TABULATED = 5e-5  # what one law given as a table can be out by, in epsilon
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
@@ -140,7 +142,9 @@ def _prepare(event: Event) -> Atoms:
         match atom:
             case NonPrivate() | Gaussian() | Laplace() | ApproxDP():
                 pass
-            case PoissonSampled(event=Gaussian()):
+            case PoissonSampled(event=Gaussian()) | FixedSizeSampled(event=Gaussian()):
+                pass
+            case Sampled():  # what `above` leaves has a table
                 pass
             case _:
                 from drdp.privacy.losses import directions, law_of
@@ -233,14 +237,14 @@ def _direct(
         return exact
     from drdp.privacy.grid import grid_interval
 
-    if any(isinstance(atom, Sampled) for atom, _ in parts):
-        if len(parts) == 1 and parts[0][1] == 1:
+    tables = sum(n for atom, n in parts if isinstance(atom, _TABLES))
+    if tables:
+        if len(parts) == 1 and tables == 1:
             from drdp.privacy.tabulated import table_interval
 
             found = table_interval(parts[0][0], question, given, side)
             if found is not None:
                 return found
-        tables = sum(n for atom, n in parts if isinstance(atom, Sampled))
         tolerance = max(tolerance, _TABULATED * min(tables, 20))
     if any(isinstance(atom, FixedSizeSampled) for atom, _ in parts):
         return _fixed_size(parts, question, given, tolerance, side)

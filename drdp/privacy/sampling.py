@@ -62,13 +62,12 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Adjacency) else value
 
 
-def _short(event: Event, default: Adjacency) -> str:
-    """An event's repr without the adjacency that goes without saying."""
+def _short(event: Event) -> str:
+    """An event's repr without the values that go without saying."""
     shown = [
         f"{item.name}={_plain(value)!r}"
         for item in fields(event)  # type: ignore[arg-type]
-        if (value := getattr(event, item.name)) is not default
-        and not (item.name == "participations" and value == 1)
+        if (value := getattr(event, item.name)) != item.default
     ]
     return f"{type(event).__name__}({', '.join(shown)})"
 
@@ -181,7 +180,7 @@ class RandomlyAllocated(Sampled):
 
     def __repr__(self) -> str:
         """Short where the values are the default ones."""
-        return _short(self, Adjacency.ADD_REMOVE)
+        return _short(self)
 
     def resolved(self, inner: Event) -> Event:
         """Taking part in every round, or in none, leaves nothing to chance."""
@@ -231,7 +230,7 @@ class TruncatedPoissonSampled(Sampled):
 
     def __repr__(self) -> str:
         """Short where the relation is the default one."""
-        return _short(self, Adjacency.ADD_REMOVE)
+        return _short(self)
 
     def resolved(self, inner: Event) -> Event:
         """Where all fit, nothing is ever dropped."""
@@ -282,7 +281,7 @@ class Shuffled(Sampled):
 
     def __repr__(self) -> str:
         """Short where the relation is the default one."""
-        return _short(self, Adjacency.ZERO_OUT)
+        return _short(self)
 
     def resolved(self, inner: Event) -> Event:
         """A single batch is everybody."""
@@ -324,7 +323,7 @@ class Scheduled(Sampled):
 
     def __repr__(self) -> str:
         """Short where the relation is the default one."""
-        return _short(self, Adjacency.ADD_REMOVE)
+        return _short(self)
 
     def resolved(self, inner: Event) -> Event:
         """Nothing is left to chance: the bare releases."""

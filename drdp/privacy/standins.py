@@ -62,6 +62,8 @@ Atoms = tuple[tuple[Event, int], ...]
 
 _LEAST_NOISE, _MOST_NOISE = 0.05, 1e3  # of laws that are computed on a grid
 _MOST_ROUNDS = 1 << 20
+_LARGEST_POPULATION = 10**15
+_LARGEST_COUNT, _LARGEST_NOISE = 10**200, 1e150  # what a double holds in sum
 _ROUNDING = 1e-9  # relative, of a binomial tail
 
 
@@ -83,6 +85,8 @@ def overflow(rate: float, population: int, max_batch: int) -> float:
     """
     if max_batch >= population:
         return 0.0
+    if population > _LARGEST_POPULATION:
+        return 1.0
     from scipy.special import betainc
 
     tail = float(betainc(max_batch, population - max_batch, rate))
@@ -130,12 +134,15 @@ def _above(atom: Sampled) -> Atoms:
 def _below(atom: Sampled) -> Atoms:
     match atom:
         case FixedSizeZeroOut(event=Gaussian(noise_multiplier=z)):
-            return ((atom, 1),) if _is_sensible(z, 1) else ()
+            shares = 1e-300 < atom.rate < 1.0
+            return ((atom, 1),) if shares and _is_sensible(z, 1) else ()
         case RandomlyAllocated(
             rounds=rounds, event=Gaussian(noise_multiplier=z), participations=k
         ):
             if k == 1 and _is_sensible(z, rounds):
                 return ((atom, 1),)
+            if rounds > _LARGEST_COUNT or z > _LARGEST_NOISE:
+                return ()
             return ((Gaussian(z * math.sqrt(rounds) / k), 1),)
         case TruncatedPoissonSampled(event=inner, adjacency=relation):
             psi = overflow(atom.rate, atom.population, atom.max_batch)

@@ -16,6 +16,12 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+)
 
 KINDS = {
     "gaussian": Gaussian,
@@ -25,6 +31,10 @@ KINDS = {
     "zero-out": lambda q, z: PoissonSampled(q, Gaussian(z), Adjacency.ZERO_OUT),
     "replace": lambda q, z: PoissonSampled(q, Gaussian(z), Adjacency.REPLACE_ONE),
     "fixed": lambda k, n, z: FixedSizeSampled(int(k), int(n), Gaussian(z)),
+    "fixed-zero-out": lambda k, n, z: FixedSizeZeroOut(int(k), int(n), Gaussian(z)),
+    "allocated": lambda t, z: RandomlyAllocated(int(t), Gaussian(z)),
+    "shuffled": lambda t, z: Shuffled(int(t), Gaussian(z)),
+    "scheduled": lambda k, z: Scheduled(int(k), Gaussian(z)),
 }
 
 
