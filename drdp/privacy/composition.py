@@ -286,7 +286,7 @@ def compose(
         side: Which way every error goes.
     """
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
-    noise = np.zeros(size // 2 + 1)
+    most = np.zeros(size // 2 + 1)  # log of the product with all errors added
     survive, log_moment, origin, index, steps = 0.0, 0.0, 0.0, 0, 0
     pieces: list[tuple[Masses, int]] = []
     for (law, times), (outline, _) in zip(parts, outlines, strict=True):
@@ -305,13 +305,14 @@ def compose(
         transform = np.fft.rfft(padded, size)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             log = np.log(transform)
-            relative = 4.0 * _UNIT * math.log2(size)
-            noise += times * (relative / np.abs(transform) + 2 * _UNIT * np.abs(log))
+            height = np.abs(transform) + 4.0 * _UNIT * math.log2(size)
+            turns = np.where(np.isfinite(log), np.abs(log), 0.0)
+            most += times * (np.log(height) + 2 * _UNIT * turns)
             spectrum += times * log
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         spectrum = np.exp(spectrum)
         height = np.abs(spectrum)
-        blur = np.where(height > 0.0, height * np.expm1(np.minimum(noise, 50.0)), 0.0)
+        blur = np.maximum(np.exp(most) - height, 0.0)
     blur = blur + 4.0 * _UNIT * math.log2(size) * height
     bin_error = 2.0 * float(blur.sum()) / size
     failed = not (np.isfinite(spectrum).all() and math.isfinite(bin_error))

@@ -116,6 +116,9 @@ def _one_way(
     steps = sum(times for _, times in laws)
     wanted = tolerance * max(1.0, abs(tilt.epsilon))
     step = math.sqrt(12.0 * 0.3 * wanted / (steps * tilt.order))
+    tables = sum(n for law, n in by_side.get("lower", ()) if not law.pieces)
+    if tables:  # single points can but be rounded down, by half a step on average
+        step = min(step, 0.5 * wanted / tables)
     found: dict[Side, float] = {}
     for _ in range(3):
         step, size = _fit(outlines, tilt, step)
