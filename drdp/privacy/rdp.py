@@ -316,9 +316,9 @@ def _log_moment(atom: Event, order: float) -> float:
         case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
             return _fixed_size(order, atom.rate, z)
         case RandomlyAllocated(rounds=rounds, event=Gaussian(noise_multiplier=z)):
-            from drdp.privacy.allocation import log_allocation_moment as moment_of
+            from drdp.privacy.allocation_renyi import log_allocation_moment as bound
 
-            return moment_of(order, rounds, z)
+            return bound(order, rounds, z)
     raise UnsupportedEventError(f"rdp_curve has no formula for {atom!r}; use pld_curve")
 
 

@@ -9,11 +9,10 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from drdp.privacy.allocation import (
+from drdp.privacy.allocation import allocated, allocation_points
+from drdp.privacy.allocation_renyi import (
     LARGEST_ORDER,
-    _allocated,
     _log_add,
-    allocation_points,
     log_allocation_moment,
 )
 from drdp.privacy.curves import Interval
@@ -77,7 +76,7 @@ def test_two_rounds_by_quadrature(mu, remove, epsilon):
 @pytest.mark.parametrize(("rounds", "noise"), SETTINGS)
 def test_masses_are_those_of_a_ratio_of_mean_one(rounds, noise):
     for lower in (True, False):
-        ratio = _allocated(rounds, noise, lower)
+        ratio = allocated(rounds, noise, lower)
         assert ratio.mass.min() >= 0.0
         assert ratio.mass.sum() + ratio.zero == pytest.approx(1.0, abs=1e-11)
         mean = (ratio.moment.sum() + ratio.infinite) / rounds
@@ -118,14 +117,14 @@ def test_a_finer_grid_is_nearer_from_both_sides(monkeypatch):
     found = []
     for finest in (0.016, 0.008, 0.004):
         monkeypatch.setattr("drdp.privacy.allocation._FINEST", finest)
-        _allocated.cache_clear()
+        allocated.cache_clear()
         found.append(
             [
                 profile(allocation_points(20, 0.7, remove=True, lower=lower), 1.0)
                 for lower in (True, False)
             ]
         )
-    _allocated.cache_clear()
+    allocated.cache_clear()
     lows, highs = zip(*found, strict=True)
     assert max(lows) <= min(highs)
     gaps = [high - low for low, high in found]
