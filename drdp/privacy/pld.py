@@ -32,7 +32,7 @@ from drdp.privacy.events import (
     atoms,
 )
 from drdp.privacy.sampling import RandomlyAllocated, Shuffled
-from drdp.privacy.standins import above, below
+from drdp.privacy.standins import above, below, exchanged
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
@@ -44,6 +44,7 @@ _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse boun
 _ROUNDING = 1e-11  # relative, for closed forms
 _TABLES = (RandomlyAllocated, Shuffled)
 _TABULATED = 5e-5  # what one law given as a table can be out by, in epsilon
+_VISIBLE = 1e-3  # a chance of failure above this part of delta is worth avoiding
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
@@ -167,6 +168,11 @@ def _solve(
         lower = _beside(lowers, question, given, tolerance, "lower")
     if side != "lower":
         upper = _beside(uppers, question, given, tolerance, "upper")
+        delta = given if question == "epsilon" else upper.upper
+        lost = any(isinstance(atom, NonPrivate) for atom, _ in uppers)
+        if lost or _chance(uppers)[0] > _VISIBLE * delta:
+            spare = _beside(exchanged(parts), question, given, tolerance, "upper")
+            upper = min(upper, spare, key=lambda found: found.upper)
     return _both(lower, upper)
 
 
@@ -181,20 +187,14 @@ def _beside(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
     """Mere chances of revealing everything are set aside; delta adds up."""
-    chances = [
-        n * math.log1p(-atom.delta)
-        for atom, n in parts
-        if isinstance(atom, ApproxDP) and atom.epsilon == 0.0
-    ]
-    if not chances:
+    fails, kept = _chance(parts)
+    if fails == 0.0:
         return _direct(parts, question, given, tolerance, side)
     rest = tuple(
         (atom, n)
         for atom, n in parts
         if not isinstance(atom, ApproxDP) or atom.epsilon > 0.0
     )
-    kept = math.exp(math.fsum(chances))
-    fails = -math.expm1(math.fsum(chances))
     if question == "delta":
         low, high, method = _direct(rest, question, given, tolerance, side)
         low = (fails + kept * low) * (1.0 - _ROUNDING)
@@ -210,6 +210,16 @@ def _beside(
     if side != "lower" and left > 0.0:
         _, high, method = _direct(rest, question, left, tolerance, "upper")
     return Interval(min(low, high), high, method)
+
+
+def _chance(parts: Atoms) -> tuple[float, float]:
+    """The chance that everything is revealed and nothing else, and its rest."""
+    log = math.fsum(
+        n * math.log1p(-atom.delta)
+        for atom, n in parts
+        if isinstance(atom, ApproxDP) and atom.epsilon == 0.0
+    )
+    return -math.expm1(log), math.exp(log)
 
 
 def _direct(

@@ -23,6 +23,9 @@ about a sample:
   of psi to fail: over T rounds, delta grows by at most T psi.  Chua et al.
   (arXiv:2411.04205) have (1 + e^epsilon) T P[Binomial(n, q) > B]: here both
   data sets are truncated by the same draw, so that no e^epsilon is due.
+  Where psi is too large for that, `exchanged` has another bound: with m >= B
+  others a unit that joins stays with probability B / (m + 1) and then displaces
+  another one, so that the release is one of fixed size, at a rate of at most q.
   From below: if all others send nothing, only the unit's joining shows, which
   happens with a probability of at least q (1 - psi).
 - *Shuffled batches.*  A mixture, over the place of the unit, of releases that
@@ -56,7 +59,7 @@ from drdp.privacy.sampling import (
     TruncatedPoissonSampled,
 )
 
-__all__ = ["above", "below", "overflow"]
+__all__ = ["above", "below", "exchanged", "overflow"]
 
 Atoms = tuple[tuple[Event, int], ...]
 
@@ -75,6 +78,16 @@ def above(parts: Atoms) -> Atoms:
 def below(parts: Atoms) -> Atoms:
     """Plainer releases that cost no more; the very same where all are plain."""
     return _mapped(parts, _below)
+
+
+def exchanged(parts: Atoms) -> Atoms:
+    """As `above`, but without a chance of failure for truncated samples.
+
+    The replace-one bound of fixed-size sampling dominates every case of a
+    truncated round, under each of the relations: what it compares are mixtures
+    that share all but a part of at most q, whose contents are 2C apart.
+    """
+    return _mapped(parts, _exchanged)
 
 
 def overflow(rate: float, population: int, max_batch: int) -> float:
@@ -129,6 +142,16 @@ def _above(atom: Sampled) -> Atoms:
         case Shuffled(event=Gaussian() | Laplace() as inner, adjacency=relation):
             return tuple(atoms(PoissonSampled(1.0, inner, relation)).items())
     raise _unknown(atom)
+
+
+def _exchanged(atom: Sampled) -> Atoms:
+    match atom:
+        case TruncatedPoissonSampled(rate=rate, event=inner) if rate < 1.0:
+            ratio = rate.as_integer_ratio()
+            return ((FixedSizeSampled(*ratio, _half(inner, atom)), 1),)
+        case TruncatedPoissonSampled(event=inner):
+            return ((_half(inner, atom), 1),)
+    return _above(atom)
 
 
 def _below(atom: Sampled) -> Atoms:

@@ -82,7 +82,7 @@ EVENTS = [
     RandomlyAllocated(20, G),
     RandomlyAllocated(20, G, 3, ZERO_OUT),
     TruncatedPoissonSampled(0.1, 100, 25, G),
-    TruncatedPoissonSampled(0.1, 100, 25, G, REPLACE),
+    TruncatedPoissonSampled(1.0, 100, 25, G, REPLACE),
     Shuffled(10, G),
     Shuffled(10, G, REPLACE),
     Scheduled(4, G, REPLACE),
@@ -179,7 +179,12 @@ def test_truncation_adds_its_chance_of_failure(relation):
         assert high == pytest.approx(failure + (1 - failure) * without.upper, rel=1e-6)
         assert high <= without.upper + 50 * psi * (1 + 1e-9)
         assert 0.99 * without.lower < low <= without.upper
-    assert epsilon_interval(run, 0.5 * failure).upper == math.inf
+    # a smaller delta is met without that failure, by another bound
+    fixed = FixedSizeSampled(1, 100, Gaussian(0.5)) * 50
+    other = epsilon_interval(fixed, 0.5 * failure).upper
+    assert epsilon_interval(run, 0.5 * failure).upper == pytest.approx(other, rel=1e-4)
+    if relation is not REPLACE:
+        assert rdp_curve(run).epsilon(0.5 * failure) == math.inf
 
 
 def binomial_tail(rate: float, n: int, least: int) -> mpmath.mpf:
@@ -223,13 +228,23 @@ def test_overflow_at_its_ends():
     assert 0.0 < overflow(1e-9, 1000, 999) <= 1e-299
 
 
+@pytest.mark.parametrize("relation", Adjacency)
+def test_a_full_batch_of_too_many_is_a_fixed_size_sample(relation):
+    """Everybody joins and a few are kept: what is known without sampling holds."""
+    run = TruncatedPoissonSampled(1.0, 100, 25, Gaussian(4.0), relation) * 3
+    low, high, _ = epsilon_interval(run, 1e-5)
+    assert low == 0.0
+    assert high == pytest.approx(epsilon_interval(Gaussian(2.0) * 3, 1e-5).upper)
+
+
 def test_a_larger_memory_costs_less():
     values = [
         pld_curve(TruncatedPoissonSampled(0.05, 200, batch, G) * 10).epsilon(1e-3)
         for batch in (20, 25, 30, 40, 200)
     ]
     assert values == sorted(values, reverse=True)
-    assert values[0] == math.inf
+    fixed = pld_curve(FixedSizeSampled(1, 20, Gaussian(0.5)) * 10).epsilon(1e-3)
+    assert values[0] == pytest.approx(fixed, rel=1e-4)
     assert values[-1] == pld_curve(PoissonSampled(0.05, G) * 10).epsilon(1e-3)
 
 
