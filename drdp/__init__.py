@@ -37,6 +37,13 @@ _HOMES = {
     "drdp.privacy.outside": ("DensityPair", "DominatingPair"),
     "drdp.privacy.example_level": ("example_level", "example_level_fixed_size"),
     "drdp.privacy.distributed": ("distributed_discrete_gaussian", "rounded_norm"),
+    "drdp.privacy.sampling": (
+        "FixedSizeZeroOut",
+        "RandomlyAllocated",
+        "Scheduled",
+        "Shuffled",
+        "TruncatedPoissonSampled",
+    ),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
     "drdp.privacy.edgeworth": ("edgeworth_curve", "edgeworth_estimate"),
@@ -91,6 +98,7 @@ __all__ = [
     "EveryClient",
     "FixedCohort",
     "FixedSizeSampled",
+    "FixedSizeZeroOut",
     "Gaussian",
     "Interval",
     "Laplace",
@@ -102,9 +110,13 @@ __all__ = [
     "Prior",
     "PrivacyCurve",
     "RandomisedResponse",
+    "RandomlyAllocated",
     "Repeated",
+    "Scheduled",
+    "Shuffled",
     "Skellam",
     "ThreatModel",
+    "TruncatedPoissonSampled",
     "View",
     "Within",
     "ZeroConcentrated",
@@ -194,6 +206,13 @@ if TYPE_CHECKING:
         RandomisedResponse,
         Skellam,
         ZeroConcentrated,
+    )
+    from drdp.privacy.sampling import (
+        FixedSizeZeroOut,
+        RandomlyAllocated,
+        Scheduled,
+        Shuffled,
+        TruncatedPoissonSampled,
     )
     from drdp.privacy.stages import Prior, calibrate_stages, stage_one
     from drdp.privacy.threat import (

@@ -35,6 +35,13 @@ from drdp.privacy.releases import (
     Skellam,
     ZeroConcentrated,
 )
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 
 __all__ = ["VERSION", "dumps", "from_dict", "loads", "to_dict"]
 
@@ -47,6 +54,11 @@ _KINDS: dict[str, type[Event]] = {
     "non-private": NonPrivate,
     "poisson-sampled": PoissonSampled,
     "fixed-size-sampled": FixedSizeSampled,
+    "fixed-size-zero-out": FixedSizeZeroOut,
+    "randomly-allocated": RandomlyAllocated,
+    "truncated-poisson-sampled": TruncatedPoissonSampled,
+    "shuffled": Shuffled,
+    "scheduled": Scheduled,
     "repeated": Repeated,
     "composed": Composed,
     "discrete-gaussian": DiscreteGaussian,

@@ -70,9 +70,30 @@ def _ways(
 ) -> tuple[Direction, ...]:
     """The directions that the composition as a whole has."""
     found = {way for atom, _ in parts for way in directions(atom, lower=lower)}
-    if Direction.EITHER in found:
+    if Direction.EITHER in found and Direction.ADD not in found:
         return (Direction.EITHER,)
+    found -= {Direction.EITHER}
     return tuple(sorted(found, key=lambda way: way.value, reverse=True))
+
+
+def _laws(
+    parts: tuple[tuple[Event, int], ...], way: Direction, side: Side
+) -> tuple[tuple[Law, int], ...]:
+    """The law of every part; one that dominates both directions serves either."""
+    lower, laws = side == "lower", []
+    for atom, times in parts:
+        if Direction.EITHER in directions(atom, lower=lower):
+            laws.append((law_of(atom, Direction.EITHER), times))
+        else:
+            laws.append((law_of(atom, way, lower=lower), times))
+    return tuple(laws)
+
+
+def _revealed(laws: tuple[tuple[Law, int], ...]) -> float:
+    """The chance that the composition reveals everything."""
+    return -math.expm1(
+        math.fsum(n * math.log1p(-min(law.infinite, 1 - 1e-16)) for law, n in laws)
+    )
 
 
 def _one_way(
@@ -83,12 +104,12 @@ def _one_way(
     given: float,
     tolerance: float,
 ) -> tuple[dict[Side, float], float]:
-    laws = tuple((law_of(atom, way), times) for atom, times in parts)
-    revealed = -math.expm1(
-        math.fsum(n * math.log1p(-min(law.infinite, 1 - 1e-16)) for law, n in laws)
-    )
+    by_side = {side: _laws(parts, way, side) for side in sides}
+    laws = by_side[sides[0]]
+    revealed = _revealed(laws)
     if question == "epsilon" and revealed >= given:
-        return dict.fromkeys(sides, math.inf), math.inf
+        surely = {side: _revealed(by_side[side]) >= given for side in sides}
+        return {s: math.inf if s == "upper" or surely[s] else 0.0 for s in sides}, 0.0
     lattice, only = _lattice(laws)
     # a steeper tilt than this would only blur the next point of the lattice
     most = 8.0 / lattice if lattice is not None and only else LARGEST_TILT
@@ -99,15 +120,16 @@ def _one_way(
     steps = sum(times for _, times in laws)
     wanted = tolerance * max(1.0, abs(tilt.epsilon))
     step = math.sqrt(12.0 * 0.3 * wanted / (steps * tilt.order))
-    if "lower" in sides and any(_is_scattered(law) for law, _ in laws):
-        # points of mass off the grid are rounded down by up to a step each
-        step = min(step, wanted / steps)
+    scattered = (law for law in by_side.get("lower", ()) if _is_off(law[0], lattice))
+    if tables := sum(times for _, times in scattered):
+        # single points can but be rounded down, by half a step on average
+        step = min(step, 0.5 * wanted / tables)
     found: dict[Side, float] = {}
     for _ in range(3):
         step, size = _fit(outlines, tilt, step, lattice, only)
         for side in sides:
             found[side] = _answer(
-                laws, outlines, tilt, step, size, side, question, given
+                by_side[side], outlines, tilt, step, size, side, question, given
             )
         width = _width(found, question, tilt)
         if width <= wanted or size >= _MOST or len(found) == 1 or step == lattice:
@@ -127,19 +149,25 @@ def _width(found: dict[Side, float], question: Question, tilt: Tilt) -> float:
     return math.log(found["upper"] / found["lower"]) / max(tilt.order - 1.0, 1e-3)
 
 
-def _is_scattered(law: Law) -> bool:
-    return not law.pieces and law.masses[0].size > 1 and law.spacing is None
+def _is_off(law: Law, lattice: float | None) -> bool:
+    """Whether a law is one of single points that the lattice does not hold."""
+    if law.pieces or law.masses[0].size < 2:
+        return False
+    return lattice is None or not _is_same(law.spacing, lattice)
+
+
+def _is_same(spacing: float | None, lattice: float) -> bool:
+    return spacing is not None and math.isclose(lattice, spacing, rel_tol=1e-15)
 
 
 def _lattice(laws: Any) -> tuple[float | None, bool]:
     """The spacing of the losses that lie on a lattice; whether all lie on it."""
-    spacings = [(law.spacing, times) for law, times in laws]
-    known = [(times, spacing) for spacing, times in spacings if spacing is not None]
+    spacings = [(times, law.spacing) for law, times in laws]
+    known = [(times, spacing) for times, spacing in spacings if spacing is not None]
     if not known:
         return None, False
     lattice = max(known)[1]
-    same = (math.isclose(lattice, other, rel_tol=1e-15) for _, other in known)
-    return lattice, len(known) == len(spacings) and all(same)
+    return lattice, all(_is_same(spacing, lattice) for _, spacing in spacings)
 
 
 def _fit(

@@ -39,6 +39,7 @@ from drdp.privacy.law import (
 )
 from drdp.privacy.outside import DensityPair, DominatingPair
 from drdp.privacy.releases import MixtureOfGaussians, advice, has_only_renyi
+from drdp.privacy.sampling import FixedSizeZeroOut, RandomlyAllocated, Shuffled
 
 __all__ = ["Direction", "Law", "Piece", "directions", "law_of", "log_profile"]
 
@@ -50,6 +51,8 @@ def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
     match atom:
         case FixedSizeSampled():
             return (Direction.REMOVE, Direction.ADD) if lower else (Direction.EITHER,)
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return (Direction.REMOVE, Direction.ADD)
         case PoissonSampled(adjacency=Adjacency.REPLACE_ONE):
             return (Direction.REMOVE,)
         case PoissonSampled() | MixtureOfGaussians() | DominatingPair() | DensityPair():
@@ -57,8 +60,11 @@ def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
     return (Direction.REMOVE,)
 
 
-def law_of(atom: Event, direction: Direction) -> Law:
+def law_of(atom: Event, direction: Direction, *, lower: bool = False) -> Law:
     """The law of an atom's privacy loss in one direction.
+
+    Exact for most atoms; for some there is a bound from above and another one
+    from below, which `lower` asks for.
 
     Raises:
         UnsupportedEventError: For an atom without a known dominating pair.
@@ -89,13 +95,34 @@ def law_of(atom: Event, direction: Direction) -> Law:
             from drdp.privacy.pairs import density_law
 
             return density_law(atom, direction)
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return _tabulated(atom, direction, lower)
     if (table := table_of(atom, direction)) is not None:
         return table.law
+    raise _unknown(atom)
+
+
+def _unknown(atom: Event) -> UnsupportedEventError:
     hint = "describe it as ApproxDP(epsilon, delta), or add its law to"
     hint += " drdp/privacy/losses.py"
     if has_only_renyi(getattr(atom, "event", atom)):
         hint = advice(atom)
-    raise UnsupportedEventError(f"pld_curve has no privacy loss for {atom!r}; {hint}")
+    return UnsupportedEventError(f"pld_curve has no privacy loss for {atom!r}; {hint}")
+
+
+def _tabulated(atom: Event, direction: Direction, lower: bool) -> Law:
+    """Laws that are computed as tables, or from below only."""
+    from drdp.privacy.displaced import displaced
+    from drdp.privacy.tabulated import points_of
+
+    remove = direction is Direction.REMOVE
+    match atom:
+        case FixedSizeZeroOut(event=Gaussian(noise_multiplier=z)) if lower:
+            return Law(tuple(Piece(*p) for p in displaced(atom.rate, z, remove=remove)))
+    found = points_of(atom, remove=remove, lower=lower)
+    if found is None:
+        raise _unknown(atom)
+    return Law((), np.stack(found[:2], axis=1), found[2])
 
 
 def log_profile(atom: Event, direction: Direction) -> Callable[[float], float] | None:

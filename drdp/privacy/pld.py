@@ -28,10 +28,13 @@ from drdp.privacy.events import (
     Laplace,
     NonPrivate,
     PoissonSampled,
+    Sampled,
     atoms,
 )
 from drdp.privacy.outside import DensityPair
 from drdp.privacy.releases import MixtureOfGaussians
+from drdp.privacy.sampling import RandomlyAllocated, Shuffled
+from drdp.privacy.standins import above, below, exchanged
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
@@ -42,6 +45,9 @@ Wanted = Literal["upper", "lower", "both"]
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse bound
 _ROUNDING = 1e-11  # relative, for closed forms
 _PLACE = 2e-15  # of epsilon, for closed forms
+_TABLES = (RandomlyAllocated, Shuffled)
+_TABULATED = 5e-5  # what one law given as a table can be out by, in epsilon
+_VISIBLE = 1e-3  # a chance of failure above this part of delta is worth avoiding
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
@@ -135,11 +141,14 @@ def delta_interval(
 def _prepare(event: Event) -> Atoms:
     """The atoms of an event, each checked to have a law."""
     parts = tuple(atoms(event).items())
-    for atom, _ in parts:
+    below(parts)
+    for atom, _ in above(parts):
         match atom:
             case NonPrivate() | Gaussian() | Laplace() | ApproxDP():
                 pass
-            case PoissonSampled(event=Gaussian()):
+            case PoissonSampled(event=Gaussian()) | FixedSizeSampled(event=Gaussian()):
+                pass
+            case Sampled():  # what `above` leaves has a table
                 pass
             case _:
                 from drdp.privacy.losses import directions, law_of
@@ -153,7 +162,73 @@ def _prepare(event: Event) -> Atoms:
 def _solve(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
-    """Answer one question about one composition, by the best path there is."""
+    """Answer one question about one composition, from one side or from both."""
+    uppers, lowers = above(parts), below(parts)
+    if uppers == lowers:
+        return _beside(uppers, question, given, tolerance, side)
+    lower, upper = Interval(0.0, 0.0, "none"), Interval(0.0, math.inf, "none")
+    if side != "upper" and lowers:
+        lower = _beside(lowers, question, given, tolerance, "lower")
+    if side != "lower":
+        upper = _beside(uppers, question, given, tolerance, "upper")
+        delta = given if question == "epsilon" else upper.upper
+        lost = any(isinstance(atom, NonPrivate) for atom, _ in uppers)
+        if lost or _chance(uppers)[0] > _VISIBLE * delta:
+            spare = _beside(exchanged(parts), question, given, tolerance, "upper")
+            upper = min(upper, spare, key=lambda found: found.upper)
+    return _both(lower, upper)
+
+
+def _both(lower: Interval, upper: Interval) -> Interval:
+    methods = [found.method for found in (lower, upper) if found.method != "none"]
+    return Interval(
+        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
+    )
+
+
+def _beside(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Mere chances of revealing everything are set aside; delta adds up."""
+    fails, kept = _chance(parts)
+    if fails == 0.0:
+        return _direct(parts, question, given, tolerance, side)
+    rest = tuple(
+        (atom, n)
+        for atom, n in parts
+        if not isinstance(atom, ApproxDP) or atom.epsilon > 0.0
+    )
+    if question == "delta":
+        low, high, method = _direct(rest, question, given, tolerance, side)
+        low = (fails + kept * low) * (1.0 - _ROUNDING)
+        return Interval(
+            low, min(1.0, (fails + kept * high) * (1.0 + _ROUNDING)), method
+        )
+    left = (given - fails * (1.0 + _ROUNDING)) / kept * (1.0 - _ROUNDING)
+    most = (given - fails * (1.0 - _ROUNDING)) / kept * (1.0 + _ROUNDING)
+    low, high = math.inf, math.inf
+    method = "chance of failure"
+    if side != "upper" and most > 0.0:
+        low, _, method = _direct(rest, question, most, tolerance, "lower")
+    if side != "lower" and left > 0.0:
+        _, high, method = _direct(rest, question, left, tolerance, "upper")
+    return Interval(min(low, high), high, method)
+
+
+def _chance(parts: Atoms) -> tuple[float, float]:
+    """The chance that everything is revealed and nothing else, and its rest."""
+    log = math.fsum(
+        n * math.log1p(-atom.delta)
+        for atom, n in parts
+        if isinstance(atom, ApproxDP) and atom.epsilon == 0.0
+    )
+    return -math.expm1(log), math.exp(log)
+
+
+def _direct(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Answer one question about plain releases, by the best path there is."""
     if not parts:
         return Interval(0.0, 0.0, "nothing released")
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
@@ -175,6 +250,15 @@ def _solve(
         return exact
     from drdp.privacy.grid import grid_interval
 
+    tables = sum(n for atom, n in parts if isinstance(atom, _TABLES))
+    if tables:
+        if len(parts) == 1 and tables == 1:
+            from drdp.privacy.tabulated import table_interval
+
+            found = table_interval(parts[0][0], question, given, side)
+            if found is not None:
+                return found
+        tolerance = max(tolerance, _TABULATED * min(tables, 20))
     if any(isinstance(atom, FixedSizeSampled) for atom, _ in parts):
         return _fixed_size(parts, question, given, tolerance, side)
     grid = grid_interval(parts, question, given, tolerance, side)
@@ -245,10 +329,7 @@ def _fixed_size(
         lower = _solve(reached, question, given, tolerance, "lower")
     if side != "lower":
         upper = grid_interval(parts, question, given, tolerance, "upper")
-    methods = [found.method for found in (lower, upper) if found.method != "none"]
-    return Interval(
-        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
-    )
+    return _both(lower, upper)
 
 
 def _closed_forms(parts: Atoms) -> list[Callable[[float], float]] | None:

@@ -34,6 +34,8 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.kernel import gear
 from drdp.privacy.releases import advice
+from drdp.privacy.sampling import RandomlyAllocated
+from drdp.privacy.standins import above
 
 __all__ = ["Conversion", "rdp", "rdp_curve"]
 
@@ -43,6 +45,7 @@ Atoms = tuple[tuple[Event, int], ...]
 _EFFORT = 38.0
 _SLACK = 1e-13  # relative, above what the moments lose to rounding
 _LARGEST_FIXED_SIZE_ORDER = 256
+_CHORDS = (FixedSizeSampled, RandomlyAllocated)  # known at whole orders
 _NEAR_ONE = 1.001
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 
@@ -50,8 +53,8 @@ _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 def rdp(event: Event, order: float) -> float:
     """The Renyi divergence of an event at one order, in nats.
 
-    The larger of both directions, a bound for fixed-size sampling and exact
-    otherwise; infinite for releases with a chance of revealing everything.
+    The larger of both directions, exact for the plain releases and Poisson
+    sampling; infinite where there is a chance of revealing everything.
 
     Args:
         event: What was released.
@@ -61,7 +64,7 @@ def rdp(event: Event, order: float) -> float:
     0.002180757
     """
     order = _order(order)
-    parts = tuple(atoms(event).items())
+    parts = above(tuple(atoms(event).items()))
     if any(_revealed(atom) > 0.0 for atom, _ in parts):
         return math.inf
     return _log_moments(parts, order) / (order - 1.0)
@@ -102,7 +105,7 @@ def rdp_curve(
     listed = None if orders is None else tuple(_order(order) for order in orders)
     if listed == ():
         raise InvalidArgumentError("orders must not be empty")
-    parts = tuple(atoms(event).items())
+    parts = above(tuple(atoms(event).items()))
     if not parts:
         return PrivacyCurve(lambda _: 0.0, "upper", lambda _: 0.0)
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
@@ -115,9 +118,8 @@ def rdp_curve(
             for atom, times in parts
         )
     )
-    if listed is None and any(isinstance(a, FixedSizeSampled) for a, _ in parts):
+    if listed is None and any(isinstance(atom, _CHORDS) for atom, _ in parts):
         listed = _FIXED_SIZE_ORDERS
-
     # delta is at most the total variation, which any order bounds
     total_variation = 0.0
     if conversion != "classic":
@@ -282,6 +284,10 @@ def _log_moment(atom: Event, order: float) -> float:
             return value * (1.0 + _SLACK)
         case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
             return _fixed_size(order, atom.rate, z)
+        case RandomlyAllocated(rounds=rounds, event=Gaussian(noise_multiplier=z)):
+            from drdp.privacy.allocation_renyi import log_allocation_moment as bound
+
+            return bound(order, rounds, z)
     if not isinstance(atom, _PLAIN):
         from drdp.privacy import divergence
 
@@ -293,7 +299,7 @@ def _log_moment(atom: Event, order: float) -> float:
     )
 
 
-_PLAIN = (ApproxDP, Gaussian, Laplace, FixedSizeSampled)
+_PLAIN = (ApproxDP, Gaussian, Laplace, FixedSizeSampled, RandomlyAllocated)
 
 
 def _revealed(atom: Event) -> float:

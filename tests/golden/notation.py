@@ -18,6 +18,12 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.example_level import example_level
 from drdp.privacy.releases import DiscreteGaussian, RandomisedResponse, Skellam
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+)
 
 KINDS = {
     "gaussian": Gaussian,
@@ -33,6 +39,10 @@ KINDS = {
     "randomised-response": lambda e, k=2.0: RandomisedResponse(e, int(k)),
     "example-level": lambda g, q, z: example_level(int(g), q, z),
     "fixed": lambda k, n, z: FixedSizeSampled(int(k), int(n), Gaussian(z)),
+    "fixed-zero-out": lambda k, n, z: FixedSizeZeroOut(int(k), int(n), Gaussian(z)),
+    "allocated": lambda t, z: RandomlyAllocated(int(t), Gaussian(z)),
+    "shuffled": lambda t, z: Shuffled(int(t), Gaussian(z)),
+    "scheduled": lambda k, z: Scheduled(int(k), Gaussian(z)),
 }
 
 

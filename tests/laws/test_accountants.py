@@ -34,6 +34,13 @@ from drdp.privacy.releases import (
     Skellam,
     ZeroConcentrated,
 )
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 
 REPLACE = Adjacency.REPLACE_ONE
 
@@ -53,9 +60,29 @@ RUNS: dict[str, Callable[[float, int, float], Event]] = {
     "skellam": lambda z, n, _: Skellam(4 * z * z, 2.0, 9) * n,
     "concentrated": lambda z, n, _: ZeroConcentrated(0.5 / z**2) * n,
     "two stages": lambda z, n, q: PoissonSampled(q, Gaussian(z)) * n + Gaussian(4 * z),
+    "fixed zero-out": lambda z, n, q: (
+        FixedSizeZeroOut(round(q * 1000), 1000, Gaussian(z)) * n
+    ),
+    "allocated": lambda z, n, q: RandomlyAllocated(math.ceil(0.7 / q), Gaussian(z)) * n,
+    "truncated": lambda z, n, q: (
+        TruncatedPoissonSampled(q, 100, min(99, round(100 * q) + 45), Gaussian(z)) * n
+    ),
+    "shuffled": lambda z, n, q: Shuffled(math.ceil(0.7 / q), Gaussian(z)) * n,
+    "scheduled": lambda z, n, _: Scheduled(n, Gaussian(z)),
 }
-SAMPLED = {"poisson", "zero-out", "replace", "fixed", "poisson laplace", "two stages"}
-SAMPLED |= {"sampled answers", "mixture"}
+SAMPLED = {
+    "poisson",
+    "zero-out",
+    "replace",
+    "fixed",
+    "poisson laplace",
+    "two stages",
+    "fixed zero-out",
+    "allocated",
+    "truncated",
+    "sampled answers",
+    "mixture",
+}
 ONLY_RENYI = {"skellam", "concentrated"}
 
 
@@ -80,18 +107,26 @@ SMOOTH = (
     "two stages",
 )
 GAUSSIANS = ("gaussian", "poisson", "zero-out", "fixed", "two stages")
+DRAWN = ("fixed zero-out", "allocated", "truncated", "shuffled", "scheduled")
 SUBJECTS = [
-    Subject("gdp", gdp_curve, GAUSSIANS),
-    Subject("rdp", rdp_curve, (*GAUSSIANS, *FURTHER, *sorted(ONLY_RENYI))),
+    Subject("gdp", gdp_curve, (*GAUSSIANS, "shuffled", "scheduled")),
+    Subject("rdp", rdp_curve, (*GAUSSIANS, *FURTHER, *DRAWN, *sorted(ONLY_RENYI))),
     Subject("rdp classic", partial(rdp_curve, conversion="classic"), GAUSSIANS),
     Subject("pld upper", partial(pld_curve, tolerance=TOLERANCE), LAWFUL, 1e-3),
     Subject(
         "pld lower",
         partial(pld_curve, bound="lower", tolerance=TOLERANCE),
-        LAWFUL,
+        tuple(run for run in LAWFUL if run not in DRAWN),
         1e-3,
     ),
     Subject("edgeworth", edgeworth_curve, SMOOTH),
+    # their laws have edges, or are tables: from below that costs precision
+    Subject(
+        "pld lower draws",
+        partial(pld_curve, bound="lower", tolerance=TOLERANCE),
+        DRAWN,
+        4e-3,
+    ),
 ]
 # The second opinion takes up to a second an answer: it meets the cheap laws.
 PRV = Subject("prv", prv_curve, ("gaussian", "poisson", "laplace"), 0.05)

@@ -29,6 +29,13 @@ from drdp.privacy.releases import (
     Skellam,
     ZeroConcentrated,
 )
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 from tests.privacy.strategies import events
 
 G = {"kind": "gaussian", "noise_multiplier": 1.0}
@@ -153,6 +160,44 @@ WRITTEN = [
             ' "kind": "fixed-size-sampled", "population": 100, "sample_size": 5}'
         ),
     ),
+    (
+        FixedSizeZeroOut(5, 100, Gaussian(1.0)),
+        (
+            '{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
+            ' "kind": "fixed-size-zero-out", "population": 100, "sample_size": 5}'
+        ),
+    ),
+    (
+        RandomlyAllocated(20, Gaussian(1.0)),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "randomly-allocated",'
+            ' "participations": 1, "rounds": 20}'
+        ),
+    ),
+    (
+        TruncatedPoissonSampled(0.05, 100, 20, Gaussian(1.0)),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "truncated-poisson-sampled",'
+            ' "max_batch": 20, "population": 100, "rate": 0.05}'
+        ),
+    ),
+    (
+        Shuffled(20, Gaussian(1.0)),
+        (
+            '{"adjacency": "zero-out", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "shuffled", "rounds": 20}'
+        ),
+    ),
+    (
+        Scheduled(4, Gaussian(1.0), Adjacency.REPLACE_ONE),
+        (
+            '{"adjacency": "replace-one", "drdp_event": 1, "event": {"kind":'
+            ' "gaussian", "noise_multiplier": 1.0}, "kind": "scheduled",'
+            ' "participations": 4}'
+        ),
+    ),
 ]
 
 
@@ -248,6 +293,16 @@ def test_text_that_is_no_event_is_refused(text):
         document(kind="poisson-sampled", rate=0.1, event=G),
         document(kind="fixed-size-sampled", sample_size=3, population=2, event=G),
         document(kind="fixed-size-sampled", sample_size=1, population=0, event=G),
+        document(
+            kind="fixed-size-sampled",
+            sample_size=1,
+            population=9,
+            event=G,
+            adjacency="zero-out",
+        ),
+        document(kind="randomly-allocated", rounds=3, event=G, adjacency="add-remove"),
+        document(kind="shuffled", rounds=3, event=G, adjacency="add-remove"),
+        document(kind="scheduled", participations=1.5, event=G, adjacency="zero-out"),
     ],
 )
 def test_a_malformed_document_is_refused(body):

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,8 +24,16 @@ from drdp.privacy.events import (
     NonPrivate,
     PoissonSampled,
     Repeated,
+    Sampled,
     adjacency_of,
     atoms,
+)
+from drdp.privacy.sampling import (  # noqa: F401 - what a repr may name
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
 )
 from tests.privacy.strategies import events, events_under
 
@@ -52,6 +61,9 @@ def _near(left: object, right: object) -> bool:
             )
         case FixedSizeSampled(), FixedSizeSampled():
             return left.rate == right.rate and _near(left.event, right.event)
+        case (Sampled(), Sampled()) if type(left) is type(right):
+            alike = replace(left, event=right.event) == right
+            return alike and _near(left.event, right.event)
         case Repeated(), Repeated():
             return left.count == right.count and _near(left.event, right.event)
         case Composed(events=one), Composed(events=two):
