@@ -295,18 +295,10 @@ def _facts(report: Assessment) -> list[tuple[str, str]]:
         ),
         ("rounds", f"{report.steps}, each of which releases a model"),
         ("delta", f"{plain(report.delta)} ({report.delta_source})"),
-        ("event", repr(report.run.event(report.steps)) + _bounding(threat)),
+        ("event", repr(report.run.event(report.steps))),
         ("certified by", report.certified.method),
     ]
     return facts
-
-
-def _bounding(threat: ThreatModel) -> str:
-    """A remark where the event is stated under another relation."""
-    fixed = isinstance(threat.cohort, FixedCohort) and threat.amplified
-    if fixed and threat.adjacency is Adjacency.ZERO_OUT:
-        return ", stated under replace-one, which bounds zero-out"
-    return ""
 
 
 def _cohort_in_words(threat: ThreatModel) -> str:

@@ -59,11 +59,6 @@ _NEEDED_NOTE = (
     "outsider, sum, messages: the noise at each client that keeps to the claimed"
     " epsilon against that adversary, rounded up."
 )
-_ZERO_OUT_NOTE = (
-    "Under zero-out and a fixed number of clients the epsilon against outsiders is"
-    " known from two sides only: the upper end is that of replace-one, the lower end"
-    " that of poisson sampling.  Noise is for the upper end."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +180,11 @@ def threat_table(kind: str, adjacency: Adjacency) -> Table:
     for row in rows:
         (_printed if kind == "as-printed" else _repaired)(row)
     title, header, notes = _FACES[kind]
-    extra = (_ZERO_OUT_NOTE,) if adjacency is Adjacency.ZERO_OUT else ()
     return Table(
         title,
         ("sigma", "claims", *header),
         [_section(model, adjacency, rows) for model in paper.MODELS],
-        (*notes, *extra, _ASSUMED_NOTE),
+        (*notes, _ASSUMED_NOTE),
         [record for row in rows for record in row.records],
         {"preset": "dr-encoder", "threat": kind, "adjacency": str(adjacency)},
     )

@@ -134,9 +134,10 @@ class Window(NamedTuple):
             at = int(np.flatnonzero(~meets)[-1]) if not meets.all() else -1
         if at < 0 or at >= meets.size - 2:
             return self._chernoff_epsilon(delta)
-        top = self.above[at] - wanted[at]
-        s = math.log(top / self.below[at]) if top > 0.0 else self.s[at]
-        s = min(max(s, self.s[at]), self.s[at + 1])
+        top, below = self.above[at] - wanted[at], self.below[at]
+        s = self.s[at + 1] if upper else self.s[at]  # all there is after underflow
+        if top > 0.0 and below > 1e-290:
+            s = min(max(math.log(top / below), self.s[at]), self.s[at + 1])
         return self.centre + float(s) + (self.shift if upper else -self.shift)
 
 
@@ -302,6 +303,8 @@ def compose(
     order = tilt.order
     s = (origin - tilt.epsilon) + step * (first + np.arange(size, dtype=np.float64))
     keep = s > -200.0 / order
+    if side == "lower":  # where exp(s) * below can be told, and no further
+        keep &= s < 600.0
     s, composed = s[keep], composed[keep]
     if side == "upper":
         composed = np.maximum(composed, 0.0)

@@ -113,7 +113,7 @@ def as_printed(
         clip_norm=clip_norm,
         blocks=blocks,
     )
-    spread = 1 if placement is Placement.CENTRAL else clients_per_round
+    spread = 1 if threat.placement is Placement.CENTRAL else clients_per_round
     return Configuration(threat, printed_noise_std(sigma, spread, clip_norm))
 
 

@@ -27,6 +27,7 @@ from drdp.privacy.cumulants import Cumulants, loss_cumulants
 from drdp.privacy.curves import PrivacyCurve
 from drdp.privacy.events import Event, NonPrivate, atoms
 from drdp.privacy.losses import Direction, directions, law_of
+from drdp.privacy.releases import advice
 
 __all__ = [
     "EdgeworthEstimate",
@@ -342,7 +343,7 @@ def _directions(atom: Event) -> tuple[Direction, ...]:
     # a law that dominates both directions at once is not the law of a loss
     if not fits or Direction.EITHER in known:
         raise UnsupportedEventError(
-            f"edgeworth_curve has no moments for {atom!r}; use pld_curve"
+            f"edgeworth_curve has no moments for {atom!r}; {advice(atom)}"
         )
     return known
 

@@ -29,6 +29,7 @@ from drdp.privacy.events import (
     PoissonSampled,
 )
 from drdp.privacy.pld import epsilon_interval, pld_curve
+from drdp.privacy.sampling import FixedSizeZeroOut
 from drdp.privacy.threat import (
     FixedCohort,
     Placement,
@@ -114,8 +115,7 @@ def effective_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event
     Returns:
         An event whose upper curves hold against this adversary.  Where
         participation is seen, or limited, it composes the most participations
-        that are possible, without sampling.  Under zero-out a fixed-size cohort
-        is stated as replace-one, which bounds it.
+        that are possible, without sampling.
 
     >>> seen = ThreatModel(View.MESSAGES, "distributed", FixedCohort(5, 100))
     >>> effective_event(seen, 0.5, rounds=20)
@@ -135,7 +135,7 @@ def effective_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event
             # drawn from the others.
             others = population - threat.colluding
             if others > size:
-                return FixedSizeSampled(size, others, Gaussian(noise / 2.0)) * rounds
+                return _fixed_size(threat, size, others, noise) * rounds
     return _unsampled(threat, noise, rounds)
 
 
@@ -143,9 +143,7 @@ def reached_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event:
     """What some run under this threat model does release: for lower bounds.
 
     It is `effective_event` where that is attained.  For fixed-size cohorts it
-    leaves out what colluding clients know, and under zero-out takes data sets
-    in which everybody else contributes zero, where the sum is distributed as
-    under Poisson sampling.
+    leaves out what colluding clients know.
 
     Args:
         threat: Who sees what.
@@ -164,11 +162,7 @@ def reached_event(threat: ThreatModel, noise_std: float, rounds: int) -> Event:
     if threat.placement is Placement.DISTRIBUTED:
         noise *= math.sqrt((threat.shares + threat.colluding) / threat.shares)
     size = threat.survivors or cohort.clients_per_round
-    population = cohort.population
-    if threat.adjacency is Adjacency.ZERO_OUT:
-        one = PoissonSampled(size / population, Gaussian(noise), Adjacency.ZERO_OUT)
-        return one * rounds
-    return FixedSizeSampled(size, population, Gaussian(noise / 2.0)) * rounds
+    return _fixed_size(threat, size, cohort.population, noise) * rounds
 
 
 def exposure(
@@ -203,16 +197,17 @@ def exposure(
     rounds = _check.count(rounds=rounds)
     event = effective_event(threat, noise_std, rounds)
     reached = reached_event(threat, noise_std, rounds)
-    upper = epsilon_interval(event, delta, tolerance=tolerance)
-    if reached == event:
-        return upper
-    if threat.adjacency is Adjacency.ZERO_OUT:
+    upper = lower = epsilon_interval(event, delta, tolerance=tolerance)
+    if reached != event:
+        lower = epsilon_interval(reached, delta, tolerance=tolerance)
+    if threat.adjacency is Adjacency.ZERO_OUT and threat.amplified:
         # Without sampling a client's zero is half as far away as another client's
         # message is with it, which is less where nearly everybody takes part.
         plain = _unsampled(threat, _per_contribution(threat, noise_std), rounds)
         also = epsilon_interval(plain, delta, tolerance=tolerance)
         upper = min(upper, also, key=lambda found: found.upper)
-    lower = epsilon_interval(reached, delta, tolerance=tolerance)
+    if upper is lower:
+        return upper
     methods = dict.fromkeys((lower.method, upper.method))
     return Interval(min(lower.lower, upper.upper), upper.upper, " and ".join(methods))
 
@@ -290,6 +285,13 @@ def share_leak(dimension: int, shares: int) -> float:
     dimension = _check.count(least=1, dimension=dimension)
     excess = 1.0 / _check.count(least=1, shares=shares)
     return 0.5 * dimension * (excess - math.log1p(excess))
+
+
+def _fixed_size(threat: ThreatModel, size: int, population: int, noise: float) -> Event:
+    """One round with a sample of fixed size; `noise` is per contribution."""
+    if threat.adjacency is Adjacency.ZERO_OUT:
+        return FixedSizeZeroOut(size, population, Gaussian(noise))
+    return FixedSizeSampled(size, population, Gaussian(noise / 2.0))
 
 
 def _unsampled(threat: ThreatModel, noise: float, rounds: int) -> Event:

@@ -128,9 +128,11 @@ def _one_way(
     for _ in range(3):
         step, size = _fit(outlines, tilt, step, lattice, only)
         for side in sides:
-            found[side] = _answer(
+            answer = _answer(
                 by_side[side], outlines, tilt, step, size, side, question, given
             )
+            better = min if side == "upper" else max
+            found[side] = better(found.get(side, answer), answer)
         width = _width(found, question, tilt)
         if width <= wanted or size >= _MOST or len(found) == 1 or step == lattice:
             break

@@ -44,6 +44,7 @@ from drdp.privacy.sampling import FixedSizeZeroOut, RandomlyAllocated, Shuffled
 __all__ = ["Direction", "Law", "Piece", "directions", "law_of", "log_profile"]
 
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_LOG_2 = math.log(2.0)
 
 
 def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
@@ -265,6 +266,7 @@ def _q_mass(pieces: tuple[Piece, ...]) -> float:
 def _replace_one(rate: float, mu: float) -> Piece:
     """(1-q) N(0, 1) + q N(mu, 1) against (1-q) N(0, 1) + q N(-mu, 1)."""
     half = 0.5 * mu * mu
+    lift = math.log1p(-rate) - math.log(rate) - _LOG_2 + half
 
     def log_density(x: Array) -> Array:
         return -0.5 * x * x - _LOG_SQRT_2PI + amplified(-mu * x - half, rate)
@@ -273,13 +275,13 @@ def _replace_one(rate: float, mu: float) -> Piece:
         return amplified(mu * x - half, rate) - amplified(-mu * x - half, rate)
 
     def position(loss: Array) -> Array:
-        # q c u^2 + (1-q)(1-a) u - a q c = 0 with u = e^(mu x), a = e^loss
+        # q c u^2 + (1-q)(1-a) u - a q c = 0 with u = e^(mu x), a = e^loss and
+        # c = e^(-mu^2/2): x mu = loss/2 + asinh((1-q)(a-1) / (2 q c sqrt(a)))
         size = np.abs(loss)
-        scale = 2.0 * rate * math.exp(-half)
-        mixed = -(1.0 - rate) * np.expm1(-size)
-        with np.errstate(divide="ignore", over="ignore"):
-            root = np.sqrt(mixed * mixed + scale * scale * np.exp(-size))
-        x: Array = (size + np.log((mixed + root) / scale)) / mu
+        with np.errstate(divide="ignore", under="ignore"):
+            high = np.log(-np.expm1(-size)) + 0.5 * size + lift
+            bent = np.arcsinh(np.exp(np.minimum(high, 300.0)))
+        x: Array = (0.5 * size + np.where(high < 300.0, bent, high + _LOG_2)) / mu
         return np.copysign(x, loss)
 
     reach = REACH + mu

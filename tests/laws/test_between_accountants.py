@@ -88,6 +88,19 @@ def test_a_coarser_tolerance_still_contains_the_finer_answer(event):
     coarse = epsilon_interval(event, 1e-5, tolerance=1e-2)
     assert coarse.lower <= fine.upper
     assert fine.lower <= coarse.upper
+    # and is no tighter
+    assert fine.upper <= coarse.upper * (1 + 1e-8)
+    assert fine.lower >= coarse.lower * (1 - 1e-8)
+
+
+def test_a_finer_tolerance_is_not_looser():
+    """Many points add up more rounding: less than what they gain."""
+    event = FixedSizeSampled(1, 20, Gaussian(1.02597)) * 20 + Gaussian(10.0)
+    found = [epsilon_interval(event, 1e-5, tolerance=10.0**-k) for k in range(2, 7)]
+    for coarse, fine in itertools.pairwise(found):
+        assert fine.upper <= coarse.upper
+        assert fine.lower >= coarse.lower
+    assert found[-1].upper == pytest.approx(1.96813, abs=1e-4)
 
 
 @pytest.mark.parametrize("event", RUNS.values(), ids=RUNS)
