@@ -5,6 +5,7 @@ import math
 import pickle
 
 import mpmath
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +27,7 @@ from drdp.privacy.events import (
     atoms,
 )
 from drdp.privacy.gdp import gdp_curve
+from drdp.privacy.losses import Direction, law_of
 from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
 from drdp.privacy.prv import prv_curve
 from drdp.privacy.rdp import rdp_curve
@@ -421,3 +423,15 @@ def test_adding_an_event_never_lowers_a_curve(parts):
     assert before.upper <= after.upper * (1 + 2e-3) + 2e-3
     assert before.lower <= after.lower * (1 + 2e-3) + 2e-3
     assert 0.0 <= after.lower <= after.upper
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.05, 0.999])
+@pytest.mark.parametrize("noise", [0.01, 0.02, 1.0, 1e5])
+def test_the_loss_of_replacing_and_its_inverse(rate, noise):
+    """Also where mu = 1 / noise is so large that exp(-mu^2 / 2) is 0."""
+    event = PoissonSampled(rate, Gaussian(noise), Adjacency.REPLACE_ONE)
+    (piece,) = law_of(event, Direction.REMOVE).pieces
+    losses = piece.loss(np.linspace(piece.start, piece.stop, 1001))
+    back = piece.loss(piece.position(losses))
+    assert np.abs(back - losses).max() <= 1e-14 * (1.0 + losses.max())
+    assert piece.position(np.zeros(1)) == 0.0

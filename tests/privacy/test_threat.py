@@ -34,6 +34,7 @@ from drdp.privacy.exposure import (
     reached_event,
 )
 from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
+from drdp.privacy.sampling import FixedSizeZeroOut
 from drdp.privacy.threat import (
     EveryClient,
     FixedCohort,
@@ -307,6 +308,11 @@ def test_central_noise_covers_no_single_message():
             ThreatModel(OUTSIDER, CENTRAL, FIVE),
             FixedSizeSampled(5, 100, Gaussian(1.5)) * 7,
         ),
+        (
+            # per C, which is how far zeroing moves the sum where the client is drawn
+            ThreatModel(OUTSIDER, CENTRAL, FIVE, Adjacency.ZERO_OUT),
+            FixedSizeZeroOut(5, 100, Gaussian(3.0)) * 7,
+        ),
         (ThreatModel(SUM, CENTRAL, FIVE), Gaussian(1.5) * 7),
         (ThreatModel(SUM, CENTRAL, FIVE, Adjacency.ZERO_OUT), Gaussian(3.0) * 7),
         (
@@ -536,6 +542,22 @@ def test_no_noise_is_needed_for_a_target_that_asks_for_nothing():
     rare = ThreatModel(OUTSIDER, CENTRAL, PoissonCohort(1e-6), Adjacency.ADD_REMOVE)
     with pytest.raises(CalibrationError):
         noise_std_for(rare, 5.0, 0.5, 1)
+
+
+def test_a_rare_cohort_under_replace_one_with_hardly_any_noise():
+    """Rate 1e-6: an epsilon of 5 at delta 0.5 is kept by the least noise tried."""
+    rare = ThreatModel(OUTSIDER, CENTRAL, PoissonCohort(1e-6))
+    found = noise_std_for(rare, 5.0, 0.5, 1)
+    event = effective_event(rare, found, 1)
+    assert found < 0.03
+    assert delta_interval(event, 5.0).upper <= 0.5
+
+
+def test_the_printed_configuration_takes_names():
+    named = as_printed(0.9, 5, 100, placement="central", adjacency="zero-out")
+    assert named == as_printed(
+        0.9, 5, 100, placement=CENTRAL, adjacency=Adjacency.ZERO_OUT
+    )
 
 
 def test_the_noise_of_a_product_by_simulation():
