@@ -27,8 +27,28 @@ _HOMES = {
         "adjacency_of",
         "atoms",
     ),
+    "drdp.privacy.releases": (
+        "DiscreteGaussian",
+        "MixtureOfGaussians",
+        "RandomisedResponse",
+        "Skellam",
+        "ZeroConcentrated",
+    ),
+    "drdp.privacy.outside": ("DensityPair", "DominatingPair"),
+    "drdp.privacy.example_level": ("example_level", "example_level_fixed_size"),
+    "drdp.privacy.distributed": ("distributed_discrete_gaussian", "rounded_norm"),
+    "drdp.privacy.sampling": (
+        "FixedSizeZeroOut",
+        "RandomlyAllocated",
+        "Scheduled",
+        "Shuffled",
+        "TruncatedPoissonSampled",
+    ),
     "drdp.privacy.curves": ("Accountant", "Interval", "PrivacyCurve"),
     "drdp.privacy.gdp": ("gdp_curve",),
+    "drdp.privacy.edgeworth": ("edgeworth_curve", "edgeworth_estimate"),
+    "drdp.privacy.ew_tune": ("ew_tune_noise_multiplier",),
+    "drdp.privacy.finite_sample": ("edgeworth_epsilon_interval", "edgeworth_interval"),
     "drdp.privacy.rdp": ("rdp_curve",),
     "drdp.privacy.pld": ("delta_interval", "epsilon_interval", "pld_curve"),
     "drdp.privacy.prv": ("prv_curve",),
@@ -40,6 +60,27 @@ _HOMES = {
         "within",
     ),
     "drdp.privacy.inversion": ("cohort_size_for", "noise_multiplier_for"),
+    "drdp.privacy.blocks": ("Clipping",),
+    "drdp.privacy.threat": (
+        "EveryClient",
+        "FixedCohort",
+        "Placement",
+        "PoissonCohort",
+        "ThreatModel",
+        "View",
+    ),
+    "drdp.privacy.exposure": (
+        "effective_event",
+        "effective_multiplier",
+        "exposure",
+        "noise_std",
+        "noise_std_for",
+    ),
+    "drdp.privacy.stages": (
+        "Prior",
+        "calibrate_stages",
+        "stage_one",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -48,38 +89,75 @@ __all__ = [
     "Accountant",
     "Adjacency",
     "ApproxDP",
+    "Clipping",
     "Composed",
+    "DensityPair",
+    "DiscreteGaussian",
+    "DominatingPair",
     "Event",
+    "EveryClient",
+    "FixedCohort",
     "FixedSizeSampled",
+    "FixedSizeZeroOut",
     "Gaussian",
     "Interval",
     "Laplace",
+    "MixtureOfGaussians",
     "NonPrivate",
+    "Placement",
+    "PoissonCohort",
     "PoissonSampled",
+    "Prior",
     "PrivacyCurve",
+    "RandomisedResponse",
+    "RandomlyAllocated",
     "Repeated",
+    "Scheduled",
+    "Shuffled",
+    "Skellam",
+    "ThreatModel",
+    "TruncatedPoissonSampled",
+    "View",
     "Within",
+    "ZeroConcentrated",
     "__version__",
     "adjacency_of",
     "atoms",
     "calibrate",
     "calibrate_count",
+    "calibrate_stages",
     "cohort_size_for",
     "delta_interval",
     "deltas",
+    "distributed_discrete_gaussian",
+    "edgeworth_curve",
+    "edgeworth_epsilon_interval",
+    "edgeworth_estimate",
+    "edgeworth_interval",
+    "effective_event",
+    "effective_multiplier",
     "epsilon_interval",
     "epsilons",
+    "ew_tune_noise_multiplier",
+    "example_level",
+    "example_level_fixed_size",
+    "exposure",
     "gdp_curve",
     "noise_multiplier_for",
     "noise_multipliers",
+    "noise_std",
+    "noise_std_for",
     "pld_curve",
     "prv_curve",
     "rdp_curve",
+    "rounded_norm",
+    "stage_one",
     "within",
 ]
 
 if TYPE_CHECKING:
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
+    from drdp.privacy.blocks import Clipping
     from drdp.privacy.calibration import (
         Within,
         calibrate,
@@ -87,6 +165,8 @@ if TYPE_CHECKING:
         within,
     )
     from drdp.privacy.curves import Accountant, Interval, PrivacyCurve
+    from drdp.privacy.distributed import distributed_discrete_gaussian, rounded_norm
+    from drdp.privacy.edgeworth import edgeworth_curve, edgeworth_estimate
     from drdp.privacy.events import (
         NOTHING,
         Adjacency,
@@ -102,11 +182,48 @@ if TYPE_CHECKING:
         adjacency_of,
         atoms,
     )
+    from drdp.privacy.ew_tune import ew_tune_noise_multiplier
+    from drdp.privacy.example_level import example_level, example_level_fixed_size
+    from drdp.privacy.exposure import (
+        effective_event,
+        effective_multiplier,
+        exposure,
+        noise_std,
+        noise_std_for,
+    )
+    from drdp.privacy.finite_sample import (
+        edgeworth_epsilon_interval,
+        edgeworth_interval,
+    )
     from drdp.privacy.gdp import gdp_curve
     from drdp.privacy.inversion import cohort_size_for, noise_multiplier_for
+    from drdp.privacy.outside import DensityPair, DominatingPair
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.releases import (
+        DiscreteGaussian,
+        MixtureOfGaussians,
+        RandomisedResponse,
+        Skellam,
+        ZeroConcentrated,
+    )
+    from drdp.privacy.sampling import (
+        FixedSizeZeroOut,
+        RandomlyAllocated,
+        Scheduled,
+        Shuffled,
+        TruncatedPoissonSampled,
+    )
+    from drdp.privacy.stages import Prior, calibrate_stages, stage_one
+    from drdp.privacy.threat import (
+        EveryClient,
+        FixedCohort,
+        Placement,
+        PoissonCohort,
+        ThreatModel,
+        View,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from drdp.errors import InvalidArgumentError
 
-__all__ = ["at_least_zero", "count", "positive", "probability", "rate"]
+__all__ = ["at_least_zero", "count", "positive", "probability", "rate", "real"]
 
 
 def _one(named: dict[str, Any]) -> tuple[str, Any]:
@@ -29,6 +29,15 @@ def _real(name: str, value: Any, domain: str) -> float:
         raise InvalidArgumentError(f"{name} must be {domain}, got {value!r}") from None
     if math.isnan(number):
         raise InvalidArgumentError(f"{name} must be {domain}, got nan")
+    return number
+
+
+def real(**named: Any) -> float:
+    """A finite number."""
+    name, value = _one(named)
+    number = _real(name, value, "a finite number")
+    if math.isinf(number):
+        raise InvalidArgumentError(f"{name} must be finite, got {value!r}")
     return number
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "EstimateRefusedError",
     "InvalidArgumentError",
     "MissingPackageError",
+    "UnsoundThreatModelError",
     "UnsupportedEventError",
 ]
 
@@ -28,6 +29,10 @@ class InvalidArgumentError(DrdpError, ValueError):
 
 class UnsupportedEventError(DrdpError):
     """An accountant has no formula for an event; the message says which has."""
+
+
+class UnsoundThreatModelError(DrdpError, ValueError):
+    """No guarantee follows from a threat model; the message says why."""
 
 
 class EstimateRefusedError(DrdpError):

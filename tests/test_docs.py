@@ -1,4 +1,4 @@
-"""The console blocks of the README, run as typed and compared line by line.
+"""The console blocks of the documents, run as typed and compared line by line.
 
 ``python tests/test_docs.py`` runs them and rewrites the output they show.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = [README, README.parent / "docs" / "guarantees.md"]
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -27,7 +28,7 @@ def transcripts(block: str) -> list[tuple[str, str]]:
 
 
 def output_of(command: str, folder: Path) -> str:
-    """What a command of the README prints on a terminal of 80 columns."""
+    """What a command of a page prints on a terminal of 80 columns."""
     program, *arguments = shlex.split(command)
     assert program == "drdp", f"only drdp commands are run: {command!r}"
     done = subprocess.run(
@@ -45,7 +46,8 @@ def output_of(command: str, folder: Path) -> str:
 
 TRANSCRIPTS = [
     transcript
-    for block in BLOCK.findall(README.read_text(encoding="utf-8"))
+    for page in PAGES
+    for block in BLOCK.findall(page.read_text(encoding="utf-8"))
     for transcript in transcripts(block)
 ]
 LISTED = re.findall(
@@ -56,7 +58,7 @@ LISTED = re.findall(
 @pytest.mark.parametrize(
     ("command", "shown"), TRANSCRIPTS, ids=[command for command, _ in TRANSCRIPTS]
 )
-def test_command_prints_what_the_readme_shows(
+def test_command_prints_what_the_page_shows(
     command: str, shown: str, tmp_path: Path
 ) -> None:
     assert output_of(command, tmp_path).rstrip() == shown.rstrip()
@@ -72,8 +74,9 @@ def test_readme_shows_the_command_that_its_first_line_runs() -> None:
     assert "drdp calibrate --epsilon 2 --steps 20 --rate 0.05" in commands
 
 
-def test_python_blocks_are_doctests() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_are_doctests(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
@@ -83,7 +86,7 @@ def test_python_blocks_are_doctests() -> None:
 
 
 def rewrite() -> None:
-    """Put what the commands print today into the README's console blocks."""
+    """Put what the commands print today into the console blocks of the pages."""
 
     def fresh(block: re.Match[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -92,7 +95,8 @@ def rewrite() -> None:
                 for command, _ in transcripts(block[0])
             )
 
-    README.write_text(BLOCK.sub(fresh, README.read_text("utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(BLOCK.sub(fresh, page.read_text("utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

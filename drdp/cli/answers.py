@@ -201,7 +201,8 @@ def _noise(
     plan: Plan, accountant: Accountant, target: Within, allow: bool
 ) -> tuple[float, Plan]:
     rate, steps = float(plan.rate or 1), plan.steps or 1
-    if not allow and plan.sampling == "poisson" and plan.adjacency != "replace-one":
+    plain = plan.sampling == "poisson" and plan.stage_one_noise is None
+    if not allow and plain and plan.adjacency != "replace-one":
         # Only the certified accountant never takes estimates.
         value = noise_multiplier_for(target.epsilon, target.delta, rate, steps)
         accountant(plan.with_noise(value).event())

@@ -17,12 +17,14 @@ drdp calibrate --epsilon 2 --steps 20 --rate 0.05
 drdp calibrate --epsilon 8 --delta 1/149 --steps 20 --rate 0.05 --json
 drdp calibrate --epsilon 2 --steps 20 --rate 1/20 --sampling fixed
 drdp calibrate --epsilon 2 --steps 20 --rate 0.05 --compare all
+drdp calibrate --epsilon 2 --steps 20 --rate 0.05 --stage-one-noise 10
 """
 )
 @options.epsilon
 @options.delta
 @options.steps()
 @options.rate()
+@options.stage_one_noise
 @options.relation
 @options.accountant
 @options.compare

@@ -26,6 +26,7 @@ _COMMANDS = {
     "rate": ("budget", "The largest sampling rate that a budget allows."),
     "table": ("table", "The paper's table of noise and epsilon, or any grid."),
     "curve": ("curve", "Epsilon against rounds, or delta against epsilon."),
+    "threat": ("threat", "What a run costs against whom, and the noise it needs."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 

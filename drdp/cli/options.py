@@ -17,6 +17,7 @@ __all__ = [
     "ACCOUNTANTS",
     "ADJACENCIES",
     "LONGEST_LIST",
+    "SAMPLINGS",
     "Command",
     "accountant",
     "as_json",
@@ -34,6 +35,7 @@ __all__ = [
     "sampling_rate",
     "sigma",
     "sigmas",
+    "stage_one_noise",
     "steps",
     "whole",
 ]
@@ -41,8 +43,9 @@ __all__ = [
 Wrap = TypeVar("Wrap", bound=Callable[..., Any])
 Check = Callable[[str], Any]
 
-ACCOUNTANTS = ("pld", "rdp", "gdp", "prv")
+ACCOUNTANTS = ("pld", "rdp", "gdp", "edgeworth", "prv")
 ADJACENCIES = ("add-remove", "zero-out", "replace-one")
+SAMPLINGS = ("poisson", "fixed", "truncated", "allocation", "shuffle", "all")
 _LARGEST_COUNT = 10**9
 LONGEST_LIST = 100
 _LONGEST = 400  # characters of a number; Python's own limit is near 4300 digits
@@ -282,27 +285,45 @@ def relation(wrapped: Wrap) -> Wrap:
             check=choices(*ADJACENCIES),
             metavar="REL",
             text="add-remove, zero-out or replace-one.  Default: add-remove, or"
-            " replace-one with --sampling fixed.",
+            " replace-one with --sampling fixed, or zero-out with shuffle.",
             required=False,
         ),
         option(
             "--sampling",
-            check=choices("poisson", "fixed"),
+            check=choices(*SAMPLINGS),
             metavar="HOW",
-            text="poisson (each client joins with probability Q) or fixed (a"
-            " fixed number is drawn).",
+            text="poisson (each client joins with probability Q), fixed (a fixed"
+            " number is drawn), truncated (poisson, but at most --max-batch),"
+            " allocation (with Q = 1/t, each client in one of every t rounds, at"
+            " random), shuffle (random batches of one size) or all (every client"
+            " in every round).",
             default="poisson",
+        ),
+        option(
+            "--max-batch",
+            check=whole,
+            metavar="B",
+            text="The most clients that a round can hold, with --sampling truncated.",
+            required=False,
         ),
     ):
         wrapped = add(wrapped)
     return wrapped
 
 
+stage_one_noise = option(
+    "--stage-one-noise",
+    check=positive,
+    metavar="Z",
+    text="Noise multiplier of one release before the rounds, about all clients:"
+    " the DR-Encoder's statistics.  Default: no such release.",
+    required=False,
+)
 accountant = option(
     "--accountant",
     check=choices(*ACCOUNTANTS),
     metavar="NAME",
-    text="pld (certified), rdp, gdp (an estimate) or prv.",
+    text="pld (certified), rdp, gdp or edgeworth (estimates), or prv.",
     default="pld",
 )
 

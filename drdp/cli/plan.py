@@ -14,10 +14,23 @@ from drdp.privacy.events import (
     Gaussian,
     PoissonSampled,
 )
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 
-__all__ = ["Plan", "read_plan"]
+__all__ = ["Plan", "read_delta", "read_plan"]
 
 _DEFAULT_DELTA = 1e-5
+_IN_EPOCHS = ("allocation", "shuffle", "all")
+_RELATIONS = {  # where not all have a meaning; the first is the default
+    "fixed": ("replace-one", "zero-out"),
+    "allocation": ("add-remove", "zero-out"),
+    "shuffle": ("zero-out", "replace-one"),
+}
 _FINEST = 10**12  # a rate without a population is a share of this many clients
 
 
@@ -37,16 +50,43 @@ class Plan:
     noise_multiplier: float | None
     rate: Fraction | None
     steps: int | None
+    stage_one_noise: float | None = None
+    max_batch: int | None = None
 
     def event(self) -> Event:
-        """What the run releases."""
+        """What the run releases, with its first stage where it has one."""
+        if self.stage_one_noise is None:
+            return self._rounds()
+        return Gaussian(self.stage_one_noise) + self._rounds()
+
+    def _rounds(self) -> Event:
         if self.noise_multiplier is None or self.rate is None or self.steps is None:
             raise TypeError("the plan still has an unknown")
         noise = Gaussian(self.noise_multiplier)
-        if self.sampling == "poisson":
-            return PoissonSampled(float(self.rate), noise, self.adjacency) * self.steps
-        drawn, population = self.rate.numerator, self.rate.denominator
-        return FixedSizeSampled(drawn, population, noise) * self.steps
+        relation, drawn, among = self.adjacency, *self.rate.as_integer_ratio()
+        match self.sampling:
+            case "poisson":
+                return PoissonSampled(float(self.rate), noise, relation) * self.steps
+            case "truncated":
+                sizes = self.population or 1, self.max_batch or 1
+                rate = float(self.rate)
+                return TruncatedPoissonSampled(rate, *sizes, noise, relation) * (
+                    self.steps
+                )
+            case "allocation":  # an epoch that was begun counts as a whole one
+                epoch = RandomlyAllocated(among, noise, drawn, relation)
+                return epoch * -(-self.steps // among)
+            case "shuffle":
+                return Shuffled(among, noise, relation) * -(-self.steps // among)
+            case "all":
+                return Scheduled(self.steps, noise, relation)
+        kind = FixedSizeSampled if self.per_replacement else FixedSizeZeroOut
+        return kind(drawn, among, noise) * self.steps
+
+    @property
+    def per_replacement(self) -> bool:
+        """Whether noise is counted in units of twice the clip norm."""
+        return self.sampling == "fixed" and self.adjacency is Adjacency.REPLACE_ONE
 
     def with_noise(self, noise_multiplier: float) -> Plan:
         """The same run with this noise multiplier."""
@@ -58,7 +98,7 @@ class Plan:
 
     def with_rate(self, rate: float) -> Plan:
         """The same run with this sampling rate, or a hair less."""
-        if self.sampling == "poisson":
+        if self.sampling != "fixed":
             return replace(self, rate=Fraction(rate))
         return replace(self, rate=Fraction(max(1, int(rate * _FINEST)), _FINEST))
 
@@ -78,6 +118,8 @@ def read_plan(
     noise_multiplier: float | None = None,
     rate: Fraction | None = None,
     steps: int | None = None,
+    stage_one_noise: float | None = None,
+    max_batch: int | None = None,
 ) -> Plan:
     """The plan that options describe, with contradictions refused.
 
@@ -85,17 +127,22 @@ def read_plan(
         click.UsageError: If the options contradict each other.
     """
     fixed = sampling == "fixed"
-    if fixed and adjacency not in (None, "replace-one"):
+    allowed = _RELATIONS.get(sampling, tuple(Adjacency))
+    if adjacency is not None and adjacency not in allowed:
         raise click.UsageError(
-            f"--sampling fixed is only defined under --adjacency replace-one, got"
-            f" --adjacency {adjacency}; drop it, or use --sampling poisson"
+            f"--sampling {sampling} is only defined under --adjacency"
+            f" {' or '.join(allowed)}, got --adjacency {adjacency}; drop it, or use"
+            " --sampling poisson"
         )
+    _refuse_sizes(sampling, population, max_batch)
+    if sampling in _IN_EPOCHS:
+        _refuse_epochs(sampling, rate, steps)
     if fixed and rate is not None and population is not None:
         _whole_draw(rate, population)
-    delta, source = _delta(delta, population, allow_large_delta)
+    delta, source = read_delta(delta, population, allow_large_delta)
     return Plan(
         sampling=sampling,
-        adjacency=Adjacency(adjacency or ("replace-one" if fixed else "add-remove")),
+        adjacency=Adjacency(adjacency or allowed[0]),
         unit=unit,
         population=population,
         delta=delta,
@@ -103,7 +150,46 @@ def read_plan(
         noise_multiplier=noise_multiplier,
         rate=rate,
         steps=steps,
+        stage_one_noise=stage_one_noise,
+        max_batch=max_batch,
     )
+
+
+def _refuse_sizes(sampling: str, population: int | None, most: int | None) -> None:
+    truncated = sampling == "truncated"
+    if truncated and (population is None or most is None):
+        raise click.UsageError(
+            "--sampling truncated needs --population and --max-batch: how many join"
+            " at most depends on both"
+        )
+    if most is not None and not truncated:
+        raise click.UsageError(
+            f"--max-batch says nothing with --sampling {sampling}; drop it, or use"
+            " --sampling truncated"
+        )
+
+
+def _refuse_epochs(sampling: str, rate: Fraction | None, steps: int | None) -> None:
+    if rate is None:
+        raise click.UsageError(
+            f"--sampling {sampling} fixes the rate by its number of rounds; look for"
+            " the rate with --sampling poisson or fixed"
+        )
+    if sampling == "all" and rate != 1:
+        raise click.UsageError(
+            f"--sampling all has every client in every round: --rate is 1, got"
+            f" {float(rate):g}"
+        )
+    if sampling == "shuffle" and rate.numerator != 1:
+        raise click.UsageError(
+            f"--sampling shuffle cuts an epoch into whole batches: --rate is 1/t for"
+            f" t batches, got {rate}"
+        )
+    if steps is not None and steps % rate.denominator:
+        raise click.UsageError(
+            f"--steps {steps} is no whole number of epochs: with --rate {rate} an"
+            f" epoch has {rate.denominator} rounds"
+        )
 
 
 def _whole_draw(rate: Fraction, population: int) -> None:
@@ -117,9 +203,14 @@ def _whole_draw(rate: Fraction, population: int) -> None:
         )
 
 
-def _delta(
+def read_delta(
     delta: float | None, population: int | None, allowed: bool
 ) -> tuple[float, str]:
+    """The delta to use, and where it comes from, in words.
+
+    Raises:
+        click.UsageError: If it is not below 1/population and not allowed to be.
+    """
     if delta is None:
         if population is None:
             return _DEFAULT_DELTA, "the default; set it with --delta or --population"

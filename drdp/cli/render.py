@@ -23,11 +23,20 @@ _NEIGHBOURS = {
     "zero-out": "one {}'s contribution replaced by zero",
     "replace-one": "one {}'s data replaced by other data",
 }
+_DRAWS = {
+    "poisson": "each {unit} joins a round with probability {share}",
+    "fixed": "a share of {share} of all {unit}s is drawn each round",
+    "truncated": "each {unit} joins with probability {share}, at most {most} stay",
+    "allocation": "each {unit} in {some} of every {rounds} rounds, at random",
+    "shuffle": "{rounds} random batches an epoch; no amplification is claimed",
+    "all": "every {unit} takes part in every round",
+}
 _WIDTH = 79
 _ADVERSARY = (
     "sees every released model, but not who takes part in a round;",
     "the noise is central: added once to the sum of a round",
 )
+_KNOWING = ("sees every released model and who takes part in a round;", _ADVERSARY[1])
 
 
 def json_text(values: Mapping[str, Any]) -> str:
@@ -199,23 +208,31 @@ def _guarantee(plan: Plan, certified: Interval, report: Spending | None = None) 
     epsilon = up(certified.upper) if asked is None else plain(asked)
     delta = plain(plan.delta or 0) if asked is None else up(certified.upper)
     source = "" if asked is not None else f" ({plan.delta_source})"
-    if plan.sampling == "poisson":
-        sampling = f"each {plan.unit} joins a round with probability {_share(plan)}"
-        noise = "clip norm"
-    else:
-        sampling = f"a share of {_share(plan)} of all {plan.unit}s is drawn each round"
-        noise = "(2 x clip norm)"
+    rate = plan.rate or 1
+    sampling = _DRAWS[plan.sampling].format(
+        unit=plan.unit,
+        share=_share(plan),
+        most=plan.max_batch,
+        some=rate.numerator,
+        rounds=rate.denominator,
+    )
+    noise = "(2 x clip norm)" if plan.per_replacement else "clip norm"
     neighbours = _NEIGHBOURS[plan.adjacency].format(plan.unit)
+    z = plan.stage_one_noise
+    first = (
+        f"one release with noise multiplier {plain(z)}, before the rounds" if z else ""
+    )
     lines = (
         ("unit", plan.unit),
         ("adjacency", f"{plan.adjacency}: {neighbours}"),
         ("sampling", f"{plan.sampling}: {sampling}"),
         ("rounds", f"{plan.steps}, each of which releases a model"),
+        *([("stage one", first)] if first else []),
         ("noise", f"noise multiplier {up(plan.noise_multiplier or 0)}"),
         ("", f"= noise standard deviation / {noise}"),
         ("delta", delta + source),
-        ("adversary", _ADVERSARY[0]),
-        ("", _ADVERSARY[1]),
+        ("adversary", _adversary(plan)[0]),
+        ("", _adversary(plan)[1]),
         ("certified by", certified.method),
     )
     click.echo(
@@ -225,14 +242,19 @@ def _guarantee(plan: Plan, certified: Interval, report: Spending | None = None) 
         click.echo(f"  {name:<12} {text}")
 
 
+def _adversary(plan: Plan) -> tuple[str, str]:
+    return _KNOWING if plan.sampling in ("shuffle", "all") else _ADVERSARY
+
+
 def document(plan: Plan) -> dict[str, Any]:
     """The assumptions of a plan under the keys that every command shares."""
     return {
         "delta": plan.delta,
         "delta_source": plan.delta_source,
         "noise_multiplier": plan.noise_multiplier,
+        "stage_one_noise": plan.stage_one_noise,
         "noise_multiplier_divisor": (
-            "2 * clip_norm" if plan.sampling == "fixed" else "clip_norm"
+            "2 * clip_norm" if plan.per_replacement else "clip_norm"
         ),
         "steps": plan.steps,
         "rate": None if plan.rate is None else float(plan.rate),
@@ -241,7 +263,8 @@ def document(plan: Plan) -> dict[str, Any]:
         "unit": plan.unit,
         "population": plan.population,
         "sample_size": _sample_size(plan),
-        "adversary": " ".join(_ADVERSARY),
+        "max_batch": plan.max_batch,
+        "adversary": " ".join(_adversary(plan)),
     }
 
 

@@ -21,6 +21,7 @@ drdp epsilon --sigma 0.748028 --steps 20 --rate 0.05 --delta 1/149
 @options.steps()
 @options.rate()
 @options.delta
+@options.stage_one_noise
 @options.relation
 @options.compare
 @options.as_json
@@ -44,6 +45,7 @@ drdp delta --epsilon 1 --sigma 0.748028 --steps 20 --rate 0.05 --json
 @options.sigma
 @options.steps()
 @options.rate()
+@options.stage_one_noise
 @options.relation
 @options.compare
 @options.as_json

@@ -14,6 +14,7 @@ __all__ = [
     "gaussian_log_delta",
     "log_diff_exp",
     "log_normal_cdf",
+    "mills_ratio",
     "normal_cdf",
     "solve_gaussian_epsilon",
     "solve_gaussian_mu",
@@ -28,7 +29,7 @@ def normal_cdf(x: float) -> float:
     return 0.5 * math.erfc(-x / _SQRT2)
 
 
-def _mills(x: float) -> float:
+def mills_ratio(x: float) -> float:
     """Phi(-x) / phi(x) for x > -25, to a few units in the last place."""
     if x < 25.0:
         return 0.5 * math.erfc(x / _SQRT2) * math.exp(0.5 * x * x + _LOG_SQRT_2PI)
@@ -45,7 +46,7 @@ def log_normal_cdf(x: float) -> float:
         return math.log1p(-0.5 * math.erfc(x / _SQRT2))
     if x > -25.0:
         return math.log(normal_cdf(x))
-    return -0.5 * x * x - _LOG_SQRT_2PI + math.log(_mills(-x))
+    return -0.5 * x * x - _LOG_SQRT_2PI + math.log(mills_ratio(-x))
 
 
 def log_diff_exp(a: float, b: float) -> float:
@@ -113,7 +114,9 @@ def gaussian_log_delta(epsilon: float, mu: float) -> float:
     upper = epsilon / mu - 0.5 * mu
     if upper < -1.0:
         # Here mu > 2, and the second term is well below the first.
-        second = math.exp(-0.5 * upper * upper - _LOG_SQRT_2PI) * _mills(upper + mu)
+        second = math.exp(-0.5 * upper * upper - _LOG_SQRT_2PI) * mills_ratio(
+            upper + mu
+        )
         return math.log(normal_cdf(-upper) - second)
     gap = _mills_gap(upper, mu)
     if not gap > 0.0:
@@ -158,12 +161,12 @@ def solve_gaussian_mu(epsilon: float, delta: float) -> float:
 def _mills_gap(upper: float, mu: float) -> float:
     """m(upper) - m(upper + mu) for upper >= -1, without cancellation."""
     if mu > 0.25:
-        near = _mills(upper)
-        gap = near - _mills(upper + mu)
+        near = mills_ratio(upper)
+        gap = near - mills_ratio(upper + mu)
         if gap > 0.1 * near:
             return gap
     if mu > 1.0 + 0.1 * abs(upper):
-        return _mills(upper) - _mills(upper + mu)
+        return mills_ratio(upper) - mills_ratio(upper + mu)
     # The slope 1 - t m(t) is smooth and positive: Gauss-Legendre on [0, mu].
     half = 0.5 * mu
     return half * sum(
@@ -175,7 +178,7 @@ def _mills_gap(upper: float, mu: float) -> float:
 def _mills_slope(x: float) -> float:
     """1 - x m(x), the slope of the Mills ratio with its sign turned."""
     if x < 12.0:
-        return 1.0 - x * _mills(x)
+        return 1.0 - x * mills_ratio(x)
     term, total, square = 1.0, 0.0, x * x
     for k in range(1, 20):
         term *= -(2 * k - 1) / square

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 from numpy.typing import NDArray
 
-from drdp.privacy.losses import Law
+from drdp.privacy.law import Law
 
 __all__ = ["Grid", "Masses", "gather", "spread"]
 
@@ -204,7 +204,8 @@ def _integrate(
                 piece.log_density(x) + share,
                 piece.loss(x),
             )
-    for loss, log_mass in law.points:
-        cell = np.searchsorted(cuts, [loss], side="left" if gathered else "right")
-        add(cell, np.array([log_mass]), np.array([loss]))
+    losses, masses = law.masses
+    if losses.size:
+        cells = np.searchsorted(cuts, losses, side="left" if gathered else "right")
+        add(cells, masses, losses)
     return _Cells(mass, surplus)

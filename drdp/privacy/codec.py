@@ -27,6 +27,21 @@ from drdp.privacy.events import (
     PoissonSampled,
     Repeated,
 )
+from drdp.privacy.outside import DominatingPair
+from drdp.privacy.releases import (
+    DiscreteGaussian,
+    MixtureOfGaussians,
+    RandomisedResponse,
+    Skellam,
+    ZeroConcentrated,
+)
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 
 __all__ = ["VERSION", "dumps", "from_dict", "loads", "to_dict"]
 
@@ -39,8 +54,19 @@ _KINDS: dict[str, type[Event]] = {
     "non-private": NonPrivate,
     "poisson-sampled": PoissonSampled,
     "fixed-size-sampled": FixedSizeSampled,
+    "fixed-size-zero-out": FixedSizeZeroOut,
+    "randomly-allocated": RandomlyAllocated,
+    "truncated-poisson-sampled": TruncatedPoissonSampled,
+    "shuffled": Shuffled,
+    "scheduled": Scheduled,
     "repeated": Repeated,
     "composed": Composed,
+    "discrete-gaussian": DiscreteGaussian,
+    "skellam": Skellam,
+    "zero-concentrated": ZeroConcentrated,
+    "randomised-response": RandomisedResponse,
+    "mixture-of-gaussians": MixtureOfGaussians,
+    "dominating-pair": DominatingPair,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _DEEPEST = 200
@@ -105,7 +131,10 @@ def _encode(value: Any, depth: int) -> Any:
         return value
     kind = _NAMES.get(type(value))
     if kind is None:
-        raise CodecError(f"no document kind for {type(value).__name__}")
+        raise CodecError(
+            f"no document kind for {type(value).__name__}: only events made of"
+            f" numbers have one ({', '.join(_KINDS)})"
+        )
     body = {"kind": kind}
     for item in fields(value):  # type: ignore[arg-type]
         body[item.name] = _encode(getattr(value, item.name), depth + 1)

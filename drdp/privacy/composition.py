@@ -16,9 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdp.privacy.buckets import Grid, Masses, gather, spread
-from drdp.privacy.losses import Law
+from drdp.privacy.law import Law
+from drdp.privacy.outline import Outline
 
-__all__ = ["Side", "Tilt", "Window", "compose", "tilt_for_delta", "tilt_for_epsilon"]
+__all__ = [
+    "LARGEST_TILT",
+    "Side",
+    "Tilt",
+    "Window",
+    "compose",
+    "tilt_for_delta",
+    "tilt_for_epsilon",
+]
 
 Array = NDArray[np.float64]
 Side = Literal["upper", "lower"]
@@ -28,7 +37,7 @@ _UNIT = 2.0**-53
 _MASS_ERROR = 4e-14  # relative, of one mass: quadrature, exp and log
 _LOSS_ERROR = 2e-15  # of one loss, relative to 1 + |loss|
 _TAIL = 34.0  # the window leaves out e^-34 of the tilted mass
-_LARGEST_TILT = 2e4
+LARGEST_TILT = 2e4
 _LEAST_DELTA = 1e-300  # an upper bound does not underflow to 0
 
 
@@ -42,48 +51,6 @@ class Tilt(NamedTuple):
     width: float
     mean_size: float
     reach: tuple[float, float]
-
-
-@final
-class Outline:
-    """A coarse picture of a law, for choosing tilts and windows only."""
-
-    def __init__(self, law: Law) -> None:
-        losses, masses = [], []
-        for piece in law.pieces:
-            count = max(1, math.ceil((piece.stop - piece.start) / piece.panel))
-            edges = np.linspace(piece.start, piece.stop, count + 1)
-            x = 0.5 * (edges[:-1] + edges[1:])
-            losses.append(piece.loss(x))
-            masses.append(piece.log_density(x) + math.log(edges[1] - edges[0]))
-        for loss, mass in law.points:
-            losses.append(np.array([loss]))
-            masses.append(np.array([mass]))
-        self.loss = np.concatenate(losses) if losses else np.zeros(1)
-        self.log_mass = np.concatenate(masses) if masses else np.full(1, -700.0)
-        self.infinite = law.infinite
-
-    def without_beyond(self, log_limit: float) -> Outline:
-        """The law without the highest losses, of P-mass below the limit."""
-        order = np.argsort(self.loss)
-        with np.errstate(under="ignore"):
-            tail = np.cumsum(np.exp((self.log_mass + self.loss)[order][::-1]))[::-1]
-        keep = tail > math.exp(max(log_limit, -740.0))
-        kept = Outline.__new__(Outline)
-        kept.loss, kept.log_mass = self.loss[order][keep], self.log_mass[order][keep]
-        if not keep.any():
-            kept.loss, kept.log_mass = self.loss[order][:1], self.log_mass[order][:1]
-        kept.infinite = self.infinite
-        return kept
-
-    def tilted(self, order: float) -> tuple[float, Array]:
-        """log E e^(order L), and the tilted probabilities."""
-        height = self.log_mass + order * self.loss
-        top = float(height.max())
-        with np.errstate(under="ignore"):
-            weight = np.exp(height - top)
-        total = float(weight.sum())
-        return top + math.log(total), weight / total
 
 
 @final
@@ -167,9 +134,10 @@ class Window(NamedTuple):
             at = int(np.flatnonzero(~meets)[-1]) if not meets.all() else -1
         if at < 0 or at >= meets.size - 2:
             return self._chernoff_epsilon(delta)
-        top = self.above[at] - wanted[at]
-        s = math.log(top / self.below[at]) if top > 0.0 else self.s[at]
-        s = min(max(s, self.s[at]), self.s[at + 1])
+        top, below = self.above[at] - wanted[at], self.below[at]
+        s = self.s[at + 1] if upper else self.s[at]  # all there is after underflow
+        if top > 0.0 and below > 1e-290:
+            s = min(max(math.log(top / below), self.s[at]), self.s[at + 1])
         return self.centre + float(s) + (self.shift if upper else -self.shift)
 
 
@@ -210,9 +178,9 @@ def _tilt(
     return Tilt(order, epsilon, log_delta, math.sqrt(square), size, (0.0, 0.0))
 
 
-def _search(outlines: list[tuple[Outline, int]], done: Any) -> float:
-    """The order at which a falling criterion crosses zero."""
-    low, high = math.log(1e-6), math.log(_LARGEST_TILT)
+def _search(done: Any, most: float) -> float:
+    """The order, at most 1 + `most`, at which a falling criterion crosses zero."""
+    low, high = math.log(1e-6), math.log(most)
     for _ in range(44):
         middle = 0.5 * (low + high)
         if done(1.0 + math.exp(middle)):
@@ -222,7 +190,9 @@ def _search(outlines: list[tuple[Outline, int]], done: Any) -> float:
     return 1.0 + math.exp(0.5 * (low + high))
 
 
-def tilt_for_epsilon(parts: Parts, epsilon: float) -> tuple[Tilt, Any]:
+def tilt_for_epsilon(
+    parts: Parts, epsilon: float, most: float = LARGEST_TILT
+) -> tuple[Tilt, Any]:
     """The saddle point for delta at a given epsilon."""
     outlines = [(Outline(law), times) for law, times in parts]
     total = math.log(sum(times for _, times in parts))
@@ -232,7 +202,7 @@ def tilt_for_epsilon(parts: Parts, epsilon: float) -> tuple[Tilt, Any]:
         return slope - 1.0 / order - 1.0 / (order - 1.0) > epsilon
 
     for _ in range(3):
-        order = _search(outlines, beyond)
+        order = _search(beyond, most)
         moment, _, bend, size = _shape(outlines, order)
         tilt = _tilt(outlines, order, epsilon, moment, bend, size)
         limit = min(tilt.log_delta, 0.0) - 37.0 - total
@@ -240,7 +210,9 @@ def tilt_for_epsilon(parts: Parts, epsilon: float) -> tuple[Tilt, Any]:
     return _with_reach(outlines, tilt), outlines
 
 
-def tilt_for_delta(parts: Parts, delta: float) -> tuple[Tilt, Any]:
+def tilt_for_delta(
+    parts: Parts, delta: float, most: float = LARGEST_TILT
+) -> tuple[Tilt, Any]:
     """The saddle point for epsilon at a given delta."""
     total = math.log(sum(times for _, times in parts))
     wanted = math.log(delta)
@@ -250,9 +222,9 @@ def tilt_for_delta(parts: Parts, delta: float) -> tuple[Tilt, Any]:
     def beyond(order: float) -> bool:
         return _tilt_at(outlines, order).log_delta < wanted
 
-    tilt = _tilt_at(outlines, _search(outlines, beyond))
+    tilt = _tilt_at(outlines, _search(beyond, most))
     if tilt.epsilon < 0.0:
-        return tilt_for_epsilon(parts, 0.0)
+        return tilt_for_epsilon(parts, 0.0, most)
     return _with_reach(outlines, tilt), outlines
 
 
@@ -285,7 +257,8 @@ def compose(
         side: Which way every error goes.
     """
     spectrum = np.zeros(size // 2 + 1, dtype=np.complex128)
-    noise = np.zeros(size // 2 + 1)
+    most = np.zeros(size // 2 + 1)  # log of the product with all errors added
+    rounding, unit = _transform_error(size), (3.0 + len(parts)) * _UNIT
     survive, log_moment, origin, index, steps = 0.0, 0.0, 0.0, 0, 0
     pieces: list[tuple[Masses, int]] = []
     for (law, times), (outline, _) in zip(parts, outlines, strict=True):
@@ -303,15 +276,14 @@ def compose(
             padded = np.pad(padded, (0, -padded.size % size)).reshape(-1, size).sum(0)
         transform = np.fft.rfft(padded, size)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            log = np.log(transform)
-            relative = 4.0 * _UNIT * math.log2(size)
-            noise += times * (relative / np.abs(transform) + 2 * _UNIT * np.abs(log))
+            log = np.log(np.where(transform == 0.0, 1e-300, transform))
             spectrum += times * log
+            lift = np.log(np.abs(transform) + rounding)
+            most += times * (lift + unit * (np.abs(log) + np.abs(lift)))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         spectrum = np.exp(spectrum)
         height = np.abs(spectrum)
-        blur = np.where(height > 0.0, height * np.expm1(np.minimum(noise, 50.0)), 0.0)
-    blur = blur + 4.0 * _UNIT * math.log2(size) * height
+        blur = np.maximum(np.exp(most) - height, 0.0) + rounding * height
     bin_error = 2.0 * float(blur.sum()) / size
     failed = not (np.isfinite(spectrum).all() and math.isfinite(bin_error))
     if failed:
@@ -331,6 +303,8 @@ def compose(
     order = tilt.order
     s = (origin - tilt.epsilon) + step * (first + np.arange(size, dtype=np.float64))
     keep = s > -200.0 / order
+    if side == "lower":  # where exp(s) * below can be told, and no further
+        keep &= s < 600.0
     s, composed = s[keep], composed[keep]
     if side == "upper":
         composed = np.maximum(composed, 0.0)
@@ -360,6 +334,17 @@ def compose(
     )
 
 
+def _transform_error(size: int) -> float:
+    """How far one value of a transform is off, where the inputs' sizes sum to 1.
+
+    Every input reaches it through log2(size) butterflies, whose product and sum
+    are off by a relative 4 u at most (sqrt(5) u for the product, as much as u
+    for the sum and for the root of unity; Brent, Percival and Zimmermann 2007).
+    Its absolute value, its logarithm near 0 and `exp` take 4 u more.
+    """
+    return 4.0 * _UNIT * (math.log2(size) + 1.0)
+
+
 def _masses(
     law: Law, outline: Outline, tilt: Tilt, step: float, times: int, side: Side
 ) -> Masses:
@@ -369,8 +354,9 @@ def _masses(
     share = np.cumsum(weight[order])
     low = float(loss[order][int(np.searchsorted(share, math.exp(-40.0) / times))])
     high = float(loss.max())
-    first, last = math.floor(low / step) - 1, math.ceil(high / step) + 1
-    grid = Grid(0.0, step, first, last, tilt.order, log_moment)
+    start = math.fmod(high, step) if not law.pieces else 0.0  # a lattice's own points
+    first, last = math.floor((low - start) / step) - 1, math.ceil(high / step) + 1
+    grid = Grid(start, step, first, last, tilt.order, log_moment)
     return spread(law, grid) if side == "upper" else gather(law, grid)
 
 

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol, final
 from drdp import _check
 from drdp.privacy.events import Event
 
-__all__ = ["Accountant", "Bound", "Interval", "PrivacyCurve", "invert"]
+__all__ = ["Accountant", "Bound", "Interval", "PrivacyCurve", "in_both", "invert"]
 
 Bound = Literal["upper", "estimate", "lower"]
 
@@ -40,6 +40,22 @@ class Interval(NamedTuple):
     lower: float
     upper: float
     method: str
+
+
+def in_both(one: Interval | None, two: Interval | None) -> Interval | None:
+    """What two certified answers to one question leave, either may be missing.
+
+    Both contain the truth, so that their intersection does.  Should they
+    contradict each other, which no input is known to bring about, the wider
+    of all ends are kept.
+    """
+    if one is None or two is None:
+        return one or two
+    low, high = max(one.lower, two.lower), min(one.upper, two.upper)
+    if low > high:
+        low, high = min(one.lower, two.lower), max(one.upper, two.upper)
+    narrow = one.upper - one.lower <= two.upper - two.lower
+    return Interval(low, high, one.method if narrow else two.method)
 
 
 @final

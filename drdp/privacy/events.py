@@ -19,11 +19,11 @@ import math
 import sys
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError
+from drdp.privacy.adjacency import Adjacency, known_adjacency
 
 __all__ = [
     "NOTHING",
@@ -37,22 +37,10 @@ __all__ = [
     "NonPrivate",
     "PoissonSampled",
     "Repeated",
+    "Sampled",
     "adjacency_of",
     "atoms",
 ]
-
-
-class Adjacency(StrEnum):
-    """Which data sets count as neighbours.
-
-    - ``ADD_REMOVE``: one privacy unit (client or example) more or less.
-    - ``ZERO_OUT``: one unit's contribution replaced by zero.
-    - ``REPLACE_ONE``: one unit's data replaced by other data.
-    """
-
-    ADD_REMOVE = "add-remove"
-    ZERO_OUT = "zero-out"
-    REPLACE_ONE = "replace-one"
 
 
 class Event:
@@ -154,7 +142,7 @@ class PoissonSampled(Event):
 
     def __post_init__(self) -> None:
         _set(self, rate=_check.rate(rate=self.rate), event=_event(self.event))
-        _set(self, adjacency=_adjacency(self.adjacency))
+        _set(self, adjacency=known_adjacency(self.adjacency))
 
     def __repr__(self) -> str:
         """Short where the relation is the default one."""
@@ -201,6 +189,23 @@ class FixedSizeSampled(Event):
         return Adjacency.REPLACE_ONE
 
 
+class Sampled(Event):
+    """A release about a part of the data.  Abstract: see `sampling`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:  # what every subclass has, as a field or a property
+
+        @property
+        def event(self) -> Event: ...  # noqa: D102
+        @property
+        def adjacency(self) -> Adjacency: ...  # noqa: D102
+
+    def resolved(self, inner: Event) -> Event:
+        """The same in normal form, where what is released in a round is `inner`."""
+        raise NotImplementedError
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Repeated(Event):
@@ -241,16 +246,6 @@ def _event(value: object) -> Event:
     if not isinstance(value, Event):
         raise InvalidArgumentError(f"event must be an Event, got {value!r}")
     return value
-
-
-def _adjacency(value: object) -> Adjacency:
-    try:
-        return Adjacency(value)  # type: ignore[arg-type]
-    except ValueError:
-        known = ", ".join(Adjacency)
-        raise InvalidArgumentError(
-            f"adjacency must be one of {known}, got {value!r}"
-        ) from None
 
 
 def atoms(event: Event) -> Counter[Event]:
@@ -294,13 +289,14 @@ def adjacency_of(event: Event) -> Adjacency | None:
 
 def _adjacencies(event: Event) -> list[Adjacency]:
     match event:
-        case PoissonSampled(event=inner) | FixedSizeSampled(event=inner):
-            return [event.adjacency, *_adjacencies(inner)]
+        case PoissonSampled() | FixedSizeSampled() | Sampled():
+            return [event.adjacency, *_adjacencies(event.event)]
         case Repeated(event=inner):
             return _adjacencies(inner)
         case Composed(events=parts):
             return [found for part in parts for found in _adjacencies(part)]
-    return []
+    own = getattr(event, "adjacency", None)
+    return [own] if own else []
 
 
 def _collect(event: Event, times: int, total: Counter[Event]) -> None:
@@ -315,6 +311,12 @@ def _collect(event: Event, times: int, total: Counter[Event]) -> None:
         case PoissonSampled() | FixedSizeSampled():
             for atom, count in _sampled(event).items():
                 total[atom] += times * count
+        case Sampled():
+            found = event.resolved(_one_release(atoms(event.event)))
+            if isinstance(found, Sampled):
+                total[found] += times
+            else:
+                _collect(found, times, total)
         case Gaussian(0.0) | Laplace(0.0) | ApproxDP(delta=1.0):
             total[NonPrivate()] += times
         case ApproxDP(epsilon=0.0, delta=0.0):
@@ -368,15 +370,14 @@ def _doubled(inner: Event) -> Event:
     sets that differ in one unit's data are up to 2C apart.
     """
     match inner:
-        case Gaussian(noise_multiplier=z):
-            return Gaussian(z / 2)
-        case Laplace(noise_multiplier=z):
-            return Laplace(z / 2)
+        case Gaussian(noise_multiplier=z) | Laplace(noise_multiplier=z):
+            return type(inner)(z / 2)
         case Repeated(event=part, count=count):
             return Repeated(_doubled(part), count)
         case Composed(events=parts):
             return Composed(tuple(_doubled(part) for part in parts))
-    return inner
+    doubled: Event = getattr(inner, "doubled", inner)
+    return doubled
 
 
 def _one_release(parts: Counter[Event]) -> Event:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Literal, NamedTuple, final
 
-from drdp.privacy.curves import Interval
+from drdp.privacy.curves import Interval, in_both
 from drdp.privacy.events import (
     Adjacency,
     Event,
@@ -29,6 +29,7 @@ Question = Literal["epsilon", "delta"]
 _WORST, _RARE = "drdp.privacy.worst", "drdp.privacy.rare"
 _FINEST = 1e-12  # relative error of delta
 _LEAST_DELTA = 1e-290
+_NIL = math.log(_LEAST_DELTA) - 1.0
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _CAP = 6e7
 _PLAIN_RARE, _CAP_RARE = 2e6, 4e8  # the same for rare losses
@@ -59,13 +60,13 @@ def exact_interval(
         return found
     if found is None and question == "delta" and _is_nil(terms, given):
         return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
-    found = _narrower(found, _quick(terms, question, given, _FINEST))
+    found = in_both(found, _quick(terms, question, given, _FINEST))
     if found is None and question == "epsilon":
         found = _next_to_nothing(terms, given, aim)
     for finer in (aim, 0.03 * aim, 1e-4):
         if found is not None and is_narrow(found, question, max(tolerance, finer)):
             return found
-        found = _narrower(found, _rare(parts, terms, question, given, tolerance, finer))
+        found = in_both(found, _rare(parts, terms, question, given, tolerance, finer))
     if found is None:
         found = _patient(terms, question, given, aim)
     if found is None and question == "epsilon":
@@ -95,13 +96,6 @@ def _next_to_nothing(terms: Composition, delta: float, aim: float) -> Interval |
     module = gear(_WORST, 0.0)
     low, high = module.ends(True, 0.0, wanted, found.error + gap, found.slope)
     return Interval(low, high, "contour")
-
-
-def _narrower(one: Interval | None, other: Interval | None) -> Interval | None:
-    """The better of two answers to one question."""
-    if one is None or other is None:
-        return one or other
-    return min(one, other, key=lambda found: found.upper - found.lower)
 
 
 @final
@@ -197,13 +191,21 @@ def _chernoff_epsilon(terms: Composition, delta: float) -> float:
 
 def _is_nil(terms: Composition, epsilon: float) -> bool:
     """Whether Chernoff shows both directions' delta to be below any double."""
+    if epsilon > 1.0:
+        # any order will do, and a small one is soon tried: "remove" is the worse
+        # direction at each (Mironov, Talwar and Zhang, arXiv:1908.10530, Theorem 5)
+        module = gear(_WORST, 1e4)
+        buffers = terms.buffers(module)
+        order = 1.0 + min(800.0 / epsilon, math.exp(module.order_limit(buffers, True)))
+        moment = module.cumulants(buffers, order, 38.0)[0]
+        if module.chernoff(moment, order, epsilon, True) < _NIL:
+            return True
     module = gear(_WORST, 1e4)
     buffers = terms.buffers(module)
-    bar = math.log(_LEAST_DELTA) - 1.0
     for remove in (True, False):
         start = module.first_guess(buffers, False, epsilon, remove)
         *_, status = module.answer(
-            buffers, remove, False, epsilon, start, 1e-3, 0.0, bar, bar
+            buffers, remove, False, epsilon, start, 1e-3, 0.0, _NIL, _NIL
         )
         if status != _BELOW:
             return False

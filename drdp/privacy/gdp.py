@@ -30,6 +30,9 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.releases import advice
+from drdp.privacy.sampling import Shuffled
+from drdp.privacy.standins import above
 
 __all__ = [
     "clt_mu",
@@ -77,11 +80,15 @@ def gdp_curve(event: Event) -> PrivacyCurve:
             case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
                 mu = clt_mu_fixed_size(atom.rate, times, z)
                 square, bound = square + mu**2, "estimate"
+            case Shuffled(event=Gaussian()):
+                for plain, _ in above(((atom, 1),)):  # a single Gaussian
+                    z = getattr(plain, "noise_multiplier", 0.0)
+                    square += times * (1.0 / z) * (1.0 / z)
             case NonPrivate():
                 square = math.inf
             case ApproxDP() | _:
                 raise UnsupportedEventError(
-                    f"gdp_curve has no formula for {atom!r}; use pld_curve"
+                    f"gdp_curve has no formula for {atom!r}; {advice(atom)}"
                 )
     return _curve(math.sqrt(square), "estimate" if bound == "estimate" else "upper")
 

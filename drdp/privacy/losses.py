@@ -1,9 +1,8 @@
 """The law of the privacy loss of each release: the one place to add one.
 
 A release is represented by a dominating pair (P, Q); its privacy loss is
-L = log dP/dQ.  A `Law` describes L under Q as smooth pieces, on each of which
-the loss increases along a real coordinate x, plus point masses, plus what P
-puts where Q has nothing.  `laws` gives the law of an atom in one direction.
+L = log dP/dQ.  `law_of` gives the law of an atom in one direction; what a law
+is made of is in `law`, the laws of whole families in modules of their own.
 
 References: Zhu, Dong and Wang, arXiv:2106.08567 (dominating pairs); Balle,
 Barthe and Gaboardi, arXiv:1807.01647 (sampling without replacement).
@@ -13,12 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drdp.errors import UnsupportedEventError
 from drdp.privacy._special import gaussian_log_delta
@@ -31,60 +26,25 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
+from drdp.privacy.lattice import table_of
+from drdp.privacy.law import (
+    REACH,
+    Array,
+    Direction,
+    Law,
+    Piece,
+    amplified,
+    panel_of,
+    sampled,
+)
+from drdp.privacy.outside import DensityPair, DominatingPair
+from drdp.privacy.releases import MixtureOfGaussians, advice, has_only_renyi
+from drdp.privacy.sampling import FixedSizeZeroOut, RandomlyAllocated, Shuffled
 
 __all__ = ["Direction", "Law", "Piece", "directions", "law_of", "log_profile"]
 
-Array = NDArray[np.float64]
-Along = Callable[[Array], Array]
-
-_REACH = 38.0  # beyond 38 standard deviations a normal density underflows
 _LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
-
-
-class Direction(Enum):
-    """Which neighbour plays P.  Composed separately; the worse one counts."""
-
-    REMOVE = "remove"
-    ADD = "add"
-    EITHER = "either"  # one law that dominates both directions, not tight
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of the x axis on which the loss increases smoothly.
-
-    Args:
-        start: Left end of the stretch.
-        stop: Right end of the stretch.
-        panel: A step in x over which a few quadrature nodes are exact.
-        log_density: log of Q's density at x.
-        loss: L(x).
-        position: x(L), the inverse; infinite outside the range of L.
-    """
-
-    start: float
-    stop: float
-    panel: float
-    log_density: Along
-    loss: Along
-    position: Along
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Law:
-    """The privacy loss of one release under Q.
-
-    Args:
-        pieces: Its smooth parts.
-        points: Its point masses as (loss, log of Q's mass).
-        infinite: P's mass where Q has none, the loss being infinite.
-    """
-
-    pieces: tuple[Piece, ...] = ()
-    points: tuple[tuple[float, float], ...] = ()
-    infinite: float = 0.0
+_LOG_2 = math.log(2.0)
 
 
 def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
@@ -92,15 +52,20 @@ def directions(atom: Event, *, lower: bool) -> tuple[Direction, ...]:
     match atom:
         case FixedSizeSampled():
             return (Direction.REMOVE, Direction.ADD) if lower else (Direction.EITHER,)
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return (Direction.REMOVE, Direction.ADD)
         case PoissonSampled(adjacency=Adjacency.REPLACE_ONE):
             return (Direction.REMOVE,)
-        case PoissonSampled():
+        case PoissonSampled() | MixtureOfGaussians() | DominatingPair() | DensityPair():
             return (Direction.REMOVE, Direction.ADD)
     return (Direction.REMOVE,)
 
 
-def law_of(atom: Event, direction: Direction) -> Law:
+def law_of(atom: Event, direction: Direction, *, lower: bool = False) -> Law:
     """The law of an atom's privacy loss in one direction.
+
+    Exact for most atoms; for some there is a bound from above and another one
+    from below, which `lower` asks for.
 
     Raises:
         UnsupportedEventError: For an atom without a known dominating pair.
@@ -117,17 +82,48 @@ def law_of(atom: Event, direction: Direction) -> Law:
         case PoissonSampled(rate=rate, event=Gaussian() | Laplace() as inner) if (
             atom.adjacency is not Adjacency.REPLACE_ONE
         ):
-            return _sampled(_unsampled(inner), rate, direction)
+            return sampled(_unsampled(inner), rate, direction)
         case FixedSizeSampled(event=Gaussian() | Laplace() as inner):
             base = _unsampled(inner)
             if direction is not Direction.EITHER:
-                return _sampled(base, atom.rate, direction)
+                return sampled(base, atom.rate, direction)
             return _either(base, atom.rate)
-    raise UnsupportedEventError(
-        f"pld_curve has no privacy loss for {atom!r};"
-        " describe it as ApproxDP(epsilon, delta), or add its law to"
-        " drdp/privacy/losses.py"
-    )
+        case MixtureOfGaussians():
+            from drdp.privacy.mixture import mixture_law
+
+            return mixture_law(atom, direction)
+        case DensityPair():
+            from drdp.privacy.pairs import density_law
+
+            return density_law(atom, direction)
+        case RandomlyAllocated() | FixedSizeZeroOut() | Shuffled():
+            return _tabulated(atom, direction, lower)
+    if (table := table_of(atom, direction)) is not None:
+        return table.law
+    raise _unknown(atom)
+
+
+def _unknown(atom: Event) -> UnsupportedEventError:
+    hint = "describe it as ApproxDP(epsilon, delta), or add its law to"
+    hint += " drdp/privacy/losses.py"
+    if has_only_renyi(getattr(atom, "event", atom)):
+        hint = advice(atom)
+    return UnsupportedEventError(f"pld_curve has no privacy loss for {atom!r}; {hint}")
+
+
+def _tabulated(atom: Event, direction: Direction, lower: bool) -> Law:
+    """Laws that are computed as tables, or from below only."""
+    from drdp.privacy.displaced import displaced
+    from drdp.privacy.tabulated import points_of
+
+    remove = direction is Direction.REMOVE
+    match atom:
+        case FixedSizeZeroOut(event=Gaussian(noise_multiplier=z)) if lower:
+            return Law(tuple(Piece(*p) for p in displaced(atom.rate, z, remove=remove)))
+    found = points_of(atom, remove=remove, lower=lower)
+    if found is None:
+        raise _unknown(atom)
+    return Law((), np.stack(found[:2], axis=1), found[2])
 
 
 def log_profile(atom: Event, direction: Direction) -> Callable[[float], float] | None:
@@ -150,7 +146,8 @@ def log_profile(atom: Event, direction: Direction) -> Callable[[float], float] |
             if direction is Direction.REMOVE:
                 return lambda epsilon: _remove_profile(base, rate, epsilon)
             return lambda epsilon: _add_profile(base, rate, epsilon)
-    return None
+    table = table_of(atom, direction)
+    return None if table is None else table.log_delta
 
 
 def _remove_profile(
@@ -183,9 +180,9 @@ def _unsampled(atom: Event) -> Law:
             return Law(
                 (
                     Piece(
-                        -_REACH,
-                        _REACH + mu,
-                        _panel(mu),
+                        -REACH,
+                        REACH + mu,
+                        panel_of(mu),
                         lambda x: -0.5 * x * x - _LOG_SQRT_2PI,
                         lambda x: mu * x - 0.5 * mu * mu,
                         lambda loss: loss / mu + 0.5 * mu,
@@ -210,10 +207,6 @@ def _unsampled(atom: Event) -> Law:
     raise AssertionError(atom)
 
 
-def _panel(mu: float) -> float:
-    return min(1 / 16, 1 / (4 * mu), 1 / (mu + 12))
-
-
 def _approx_dp(epsilon: float, delta: float) -> Law:
     """The pair that dominates every (epsilon, delta)-DP mechanism.
 
@@ -228,78 +221,6 @@ def _approx_dp(epsilon: float, delta: float) -> Law:
     return Law(points=((-epsilon, high), (epsilon, low)), infinite=delta)
 
 
-def _amplified(loss: Array, rate: float) -> Array:
-    """log(1 - q + q e^L), for arrays, without overflow or cancellation."""
-    small = np.log1p(rate * np.expm1(np.minimum(loss, 30.0)))
-    large = loss + np.log(rate + (1.0 - rate) * np.exp(-np.maximum(loss, 0.0)))
-    return np.asarray(np.where(loss < 30.0, small, large))
-
-
-def _amplified_point(loss: float, rate: float) -> float:
-    return float(_amplified(np.array(loss), rate))
-
-
-def _thinned(loss: Array, rate: float) -> Array:
-    """The inverse of `_amplified`; -inf at and below log(1 - q)."""
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        small = np.log1p(np.maximum(np.expm1(np.minimum(loss, 30.0)) / rate, -1.0))
-        large = loss - np.log(rate)
-        large = large + np.log1p(-(1.0 - rate) * np.exp(-np.maximum(loss, 0.0)))
-        return np.asarray(np.where(loss < 30.0, small, large))
-
-
-def _after(loss: Along, rate: float) -> Along:
-    return lambda x: _amplified(loss(x), rate)
-
-
-def _before(position: Along, rate: float) -> Along:
-    return lambda loss: position(_thinned(loss, rate))
-
-
-def _mirrored(function: Along) -> Along:
-    return lambda x: -function(-x)
-
-
-def _mixed(piece: Piece, rate: float) -> Along:
-    return lambda x: piece.log_density(-x) + _amplified(piece.loss(-x), rate)
-
-
-def _sampled(base: Law, rate: float, direction: Direction) -> Law:
-    """The law after Poisson sampling (or its tight counterpart) at `rate`."""
-    if direction is Direction.REMOVE:
-        pieces = tuple(
-            Piece(
-                piece.start,
-                piece.stop,
-                piece.panel,
-                piece.log_density,
-                _after(piece.loss, rate),
-                _before(piece.position, rate),
-            )
-            for piece in base.pieces
-        )
-        points = tuple(
-            (_amplified_point(loss, rate), mass) for loss, mass in base.points
-        )
-        return Law(pieces, points)
-    pieces = tuple(
-        Piece(
-            -piece.stop,
-            -piece.start,
-            piece.panel,
-            _mixed(piece, rate),
-            _mirrored(_after(piece.loss, rate)),
-            _mirrored(_before(piece.position, rate)),
-        )
-        for piece in base.pieces
-    )
-    points = tuple(
-        (-_amplified_point(loss, rate), mass + _amplified_point(loss, rate))
-        for loss, mass in base.points
-    )
-    return Law(pieces, points)
-
-
 def _either(base: Law, rate: float) -> Law:
     """One law above both directions of fixed-size sampling.
 
@@ -307,8 +228,8 @@ def _either(base: Law, rate: float) -> Law:
     joint convexity makes it a bound, and being the profile of a pair it
     composes.  The kink at 0 is a point mass.
     """
-    remove = _sampled(base, rate, Direction.REMOVE)
-    add = _sampled(base, rate, Direction.ADD)
+    remove = sampled(base, rate, Direction.REMOVE)
+    add = sampled(base, rate, Direction.ADD)
     upper = tuple(_cut(piece, above=True) for piece in remove.pieces)
     lower = tuple(_cut(piece, above=False) for piece in add.pieces)
     points = tuple(p for p in remove.points if p[0] > 0.0)
@@ -345,22 +266,23 @@ def _q_mass(pieces: tuple[Piece, ...]) -> float:
 def _replace_one(rate: float, mu: float) -> Piece:
     """(1-q) N(0, 1) + q N(mu, 1) against (1-q) N(0, 1) + q N(-mu, 1)."""
     half = 0.5 * mu * mu
+    lift = math.log1p(-rate) - math.log(rate) - _LOG_2 + half
 
     def log_density(x: Array) -> Array:
-        return -0.5 * x * x - _LOG_SQRT_2PI + _amplified(-mu * x - half, rate)
+        return -0.5 * x * x - _LOG_SQRT_2PI + amplified(-mu * x - half, rate)
 
     def loss(x: Array) -> Array:
-        return _amplified(mu * x - half, rate) - _amplified(-mu * x - half, rate)
+        return amplified(mu * x - half, rate) - amplified(-mu * x - half, rate)
 
     def position(loss: Array) -> Array:
-        # q c u^2 + (1-q)(1-a) u - a q c = 0 with u = e^(mu x), a = e^loss
+        # q c u^2 + (1-q)(1-a) u - a q c = 0 with u = e^(mu x), a = e^loss and
+        # c = e^(-mu^2/2): x mu = loss/2 + asinh((1-q)(a-1) / (2 q c sqrt(a)))
         size = np.abs(loss)
-        scale = 2.0 * rate * math.exp(-half)
-        mixed = -(1.0 - rate) * np.expm1(-size)
-        with np.errstate(divide="ignore", over="ignore"):
-            root = np.sqrt(mixed * mixed + scale * scale * np.exp(-size))
-        x: Array = (size + np.log((mixed + root) / scale)) / mu
+        with np.errstate(divide="ignore", under="ignore"):
+            high = np.log(-np.expm1(-size)) + 0.5 * size + lift
+            bent = np.arcsinh(np.exp(np.minimum(high, 300.0)))
+        x: Array = (0.5 * size + np.where(high < 300.0, bent, high + _LOG_2)) / mu
         return np.copysign(x, loss)
 
-    reach = _REACH + mu
-    return Piece(-reach, reach, _panel(mu), log_density, loss, position)
+    reach = REACH + mu
+    return Piece(-reach, reach, panel_of(mu), log_density, loss, position)

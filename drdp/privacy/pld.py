@@ -18,7 +18,7 @@ from typing import Literal
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.privacy._special import gaussian_log_delta
-from drdp.privacy.curves import Interval, PrivacyCurve
+from drdp.privacy.curves import Interval, PrivacyCurve, in_both
 from drdp.privacy.events import (
     NOTHING,
     ApproxDP,
@@ -28,8 +28,13 @@ from drdp.privacy.events import (
     Laplace,
     NonPrivate,
     PoissonSampled,
+    Sampled,
     atoms,
 )
+from drdp.privacy.outside import DensityPair
+from drdp.privacy.releases import MixtureOfGaussians
+from drdp.privacy.sampling import RandomlyAllocated, Shuffled
+from drdp.privacy.standins import above, below, exchanged
 
 __all__ = ["delta_interval", "epsilon_interval", "pld_curve"]
 
@@ -39,6 +44,10 @@ Wanted = Literal["upper", "lower", "both"]
 
 _LEAST_NOISE, _MOST_NOISE = 0.01, 1e6  # of sampled releases, else a coarse bound
 _ROUNDING = 1e-11  # relative, for closed forms
+_PLACE = 2e-15  # of epsilon, for closed forms
+_TABLES = (RandomlyAllocated, Shuffled)
+_TABULATED = 5e-5  # what one law given as a table can be out by, in epsilon
+_VISIBLE = 1e-3  # a chance of failure above this part of delta is worth avoiding
 _GOOD = 1e-4  # a contour answer this narrow is not improved on by the grid
 
 
@@ -132,11 +141,14 @@ def delta_interval(
 def _prepare(event: Event) -> Atoms:
     """The atoms of an event, each checked to have a law."""
     parts = tuple(atoms(event).items())
-    for atom, _ in parts:
+    below(parts)
+    for atom, _ in above(parts):
         match atom:
             case NonPrivate() | Gaussian() | Laplace() | ApproxDP():
                 pass
-            case PoissonSampled(event=Gaussian()):
+            case PoissonSampled(event=Gaussian()) | FixedSizeSampled(event=Gaussian()):
+                pass
+            case Sampled():  # what `above` leaves has a table
                 pass
             case _:
                 from drdp.privacy.losses import directions, law_of
@@ -150,7 +162,73 @@ def _prepare(event: Event) -> Atoms:
 def _solve(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
-    """Answer one question about one composition, by the best path there is."""
+    """Answer one question about one composition, from one side or from both."""
+    uppers, lowers = above(parts), below(parts)
+    if uppers == lowers:
+        return _beside(uppers, question, given, tolerance, side)
+    lower, upper = Interval(0.0, 0.0, "none"), Interval(0.0, math.inf, "none")
+    if side != "upper" and lowers:
+        lower = _beside(lowers, question, given, tolerance, "lower")
+    if side != "lower":
+        upper = _beside(uppers, question, given, tolerance, "upper")
+        delta = given if question == "epsilon" else upper.upper
+        lost = any(isinstance(atom, NonPrivate) for atom, _ in uppers)
+        if lost or _chance(uppers)[0] > _VISIBLE * delta:
+            spare = _beside(exchanged(parts), question, given, tolerance, "upper")
+            upper = min(upper, spare, key=lambda found: found.upper)
+    return _both(lower, upper)
+
+
+def _both(lower: Interval, upper: Interval) -> Interval:
+    methods = [found.method for found in (lower, upper) if found.method != "none"]
+    return Interval(
+        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
+    )
+
+
+def _beside(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Mere chances of revealing everything are set aside; delta adds up."""
+    fails, kept = _chance(parts)
+    if fails == 0.0:
+        return _direct(parts, question, given, tolerance, side)
+    rest = tuple(
+        (atom, n)
+        for atom, n in parts
+        if not isinstance(atom, ApproxDP) or atom.epsilon > 0.0
+    )
+    if question == "delta":
+        low, high, method = _direct(rest, question, given, tolerance, side)
+        low = (fails + kept * low) * (1.0 - _ROUNDING)
+        return Interval(
+            low, min(1.0, (fails + kept * high) * (1.0 + _ROUNDING)), method
+        )
+    left = (given - fails * (1.0 + _ROUNDING)) / kept * (1.0 - _ROUNDING)
+    most = (given - fails * (1.0 - _ROUNDING)) / kept * (1.0 + _ROUNDING)
+    low, high = math.inf, math.inf
+    method = "chance of failure"
+    if side != "upper" and most > 0.0:
+        low, _, method = _direct(rest, question, most, tolerance, "lower")
+    if side != "lower" and left > 0.0:
+        _, high, method = _direct(rest, question, left, tolerance, "upper")
+    return Interval(min(low, high), high, method)
+
+
+def _chance(parts: Atoms) -> tuple[float, float]:
+    """The chance that everything is revealed and nothing else, and its rest."""
+    log = math.fsum(
+        n * math.log1p(-atom.delta)
+        for atom, n in parts
+        if isinstance(atom, ApproxDP) and atom.epsilon == 0.0
+    )
+    return -math.expm1(log), math.exp(log)
+
+
+def _direct(
+    parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
+) -> Interval:
+    """Answer one question about plain releases, by the best path there is."""
     if not parts:
         return Interval(0.0, 0.0, "nothing released")
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
@@ -172,17 +250,24 @@ def _solve(
         return exact
     from drdp.privacy.grid import grid_interval
 
+    tables = sum(n for atom, n in parts if isinstance(atom, _TABLES))
+    if tables:
+        if len(parts) == 1 and tables == 1:
+            from drdp.privacy.tabulated import table_interval
+
+            found = table_interval(parts[0][0], question, given, side)
+            if found is not None:
+                return found
+        tolerance = max(tolerance, _TABULATED * min(tables, 20))
     if any(isinstance(atom, FixedSizeSampled) for atom, _ in parts):
         return _fixed_size(parts, question, given, tolerance, side)
     grid = grid_interval(parts, question, given, tolerance, side)
+    if any(isinstance(atom, DensityPair) for atom, _ in parts):
+        return grid._replace(lower=0.0)  # its integrals are not certified so far
     if exact is None:
         return grid
-    # Both contain the truth, so their intersection does.
-    return Interval(
-        max(exact.lower, grid.lower),
-        min(exact.upper, grid.upper),
-        f"{exact.method} and {grid.method}",
-    )
+    both = in_both(exact, grid) or grid
+    return both._replace(method=f"{exact.method} and {grid.method}")
 
 
 def _is_sensible(atom: Event) -> bool:
@@ -191,13 +276,15 @@ def _is_sensible(atom: Event) -> bool:
         case PoissonSampled() | FixedSizeSampled():
             noise = getattr(atom.event, "noise_multiplier", 1.0)
             return bool(_LEAST_NOISE <= noise <= _MOST_NOISE)
+        case MixtureOfGaussians(sensitivities=(*_, most), noise_multiplier=z):
+            return bool(_LEAST_NOISE <= z / most <= _MOST_NOISE)
     return True
 
 
 def _unsampled(
     parts: Atoms, question: Question, given: float, tolerance: float, side: Wanted
 ) -> Interval:
-    """An upper bound that forgoes sampling, for absurdly small or large noise.
+    """An upper bound that forgoes chance, for absurdly small or large noise.
 
     Sampling never costs more than no sampling; replacing one unit moves a
     Poisson-sampled release by up to twice its clip norm.
@@ -209,6 +296,8 @@ def _unsampled(
                 total += PoissonSampled(1.0, inner, adjacency) * times
             case FixedSizeSampled(event=inner):
                 total += inner * times
+            case MixtureOfGaussians(sensitivities=(*_, most), noise_multiplier=z):
+                total += Gaussian(z / most) * times
             case _:
                 total += atom * times
     found = _solve(tuple(atoms(total).items()), question, given, tolerance, side)
@@ -236,10 +325,7 @@ def _fixed_size(
         lower = _solve(reached, question, given, tolerance, "lower")
     if side != "lower":
         upper = grid_interval(parts, question, given, tolerance, "upper")
-    methods = [found.method for found in (lower, upper) if found.method != "none"]
-    return Interval(
-        min(lower.lower, upper.upper), upper.upper, " and ".join(dict.fromkeys(methods))
-    )
+    return _both(lower, upper)
 
 
 def _closed_forms(parts: Atoms) -> list[Callable[[float], float]] | None:
@@ -270,12 +356,16 @@ def _closed(
         return max(profile(epsilon) for profile in profiles)
 
     if question == "delta":
-        value = math.exp(worst(given))
-        upper = min(1.0, value * (1.0 + _ROUNDING))
-        return Interval(value * (1.0 - _ROUNDING), upper, "closed form")
+        # the profile may be steep where a loss ends: its place is rounded too
+        blur = _PLACE * (1.0 + given)
+        upper = math.exp(worst(max(0.0, given - blur))) * (1.0 + _ROUNDING)
+        lower = math.exp(worst(given + blur)) * (1.0 - _ROUNDING)
+        return Interval(lower, min(1.0, upper), "closed form")
     wanted = math.log(given)
     upper = _root(worst, wanted - _ROUNDING, safe=True)
+    upper += _PLACE * (1.0 + upper) if upper > 0.0 else 0.0
     lower = _root(worst, wanted + _ROUNDING, safe=False)
+    lower = max(0.0, lower - _PLACE * (1.0 + lower))
     return Interval(min(lower, upper), upper, "closed form")
 
 

@@ -24,6 +24,7 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.releases import advice
 
 __all__ = ["prv_curve"]
 
@@ -100,7 +101,9 @@ def _describe(atom: Event) -> tuple[str, float, float]:
             rate=rate, event=Gaussian(noise_multiplier=z), adjacency=relation
         ) if relation is not Adjacency.REPLACE_ONE:
             return "sampled", z, rate
-    raise UnsupportedEventError(f"prv_curve has no formula for {atom!r}; use pld_curve")
+    raise UnsupportedEventError(
+        f"prv_curve has no formula for {atom!r}; {advice(atom)}"
+    )
 
 
 @lru_cache(maxsize=256)

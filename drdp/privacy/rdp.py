@@ -7,7 +7,7 @@ convex in it, so nothing is lost to a list of orders.
 References: Mironov, arXiv:1702.07476; Mironov, Talwar and Zhang,
 arXiv:1908.10530 (Poisson sampling); Wang, Balle and Kasiviswanathan,
 arXiv:1808.00087 (fixed size); Canonne, Kamath and Steinke, arXiv:2004.00010
-(conversion); Asoodeh et al., arXiv:2001.05990 (optimal conversion).
+(conversion).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsupportedEventError
+from drdp.privacy.conversion import two_point
 from drdp.privacy.curves import PrivacyCurve, invert
 from drdp.privacy.events import (
     Adjacency,
@@ -32,6 +33,9 @@ from drdp.privacy.events import (
     atoms,
 )
 from drdp.privacy.kernel import gear
+from drdp.privacy.releases import advice
+from drdp.privacy.sampling import RandomlyAllocated
+from drdp.privacy.standins import above
 
 __all__ = ["Conversion", "rdp", "rdp_curve"]
 
@@ -41,6 +45,7 @@ Atoms = tuple[tuple[Event, int], ...]
 _EFFORT = 38.0
 _SLACK = 1e-13  # relative, above what the moments lose to rounding
 _LARGEST_FIXED_SIZE_ORDER = 256
+_CHORDS = (FixedSizeSampled, RandomlyAllocated)  # known at whole orders
 _NEAR_ONE = 1.001
 _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 
@@ -48,8 +53,8 @@ _GOLDEN = 0.5 * (math.sqrt(5.0) - 1.0)
 def rdp(event: Event, order: float) -> float:
     """The Renyi divergence of an event at one order, in nats.
 
-    The larger of both directions, a bound for fixed-size sampling and exact
-    otherwise; infinite for releases with a chance of revealing everything.
+    The larger of both directions, exact for the plain releases and Poisson
+    sampling; infinite where there is a chance of revealing everything.
 
     Args:
         event: What was released.
@@ -59,8 +64,8 @@ def rdp(event: Event, order: float) -> float:
     0.002180757
     """
     order = _order(order)
-    parts = tuple(atoms(event).items())
-    if any(isinstance(atom, ApproxDP) and atom.delta > 0.0 for atom, _ in parts):
+    parts = above(tuple(atoms(event).items()))
+    if any(_revealed(atom) > 0.0 for atom, _ in parts):
         return math.inf
     return _log_moments(parts, order) / (order - 1.0)
 
@@ -100,7 +105,7 @@ def rdp_curve(
     listed = None if orders is None else tuple(_order(order) for order in orders)
     if listed == ():
         raise InvalidArgumentError("orders must not be empty")
-    parts = tuple(atoms(event).items())
+    parts = above(tuple(atoms(event).items()))
     if not parts:
         return PrivacyCurve(lambda _: 0.0, "upper", lambda _: 0.0)
     if any(isinstance(atom, NonPrivate) for atom, _ in parts):
@@ -109,14 +114,12 @@ def rdp_curve(
         _log_moment(atom, 2.0)
     revealed = -math.expm1(
         math.fsum(
-            times * math.log1p(-min(atom.delta, 1.0 - 1e-16))
+            times * math.log1p(-min(_revealed(atom), 1.0 - 1e-16))
             for atom, times in parts
-            if isinstance(atom, ApproxDP)
         )
     )
-    if listed is None and any(isinstance(a, FixedSizeSampled) for a, _ in parts):
+    if listed is None and any(isinstance(atom, _CHORDS) for atom, _ in parts):
         listed = _FIXED_SIZE_ORDERS
-
     # delta is at most the total variation, which any order bounds
     total_variation = 0.0
     if conversion != "classic":
@@ -206,7 +209,8 @@ def _least(
             b = low + _GOLDEN * (high - low)
             f_b = at(b)
         best = min(best, f_a, f_b)
-    return best
+    # where chords meet, the best order is a whole one
+    return min(best, function(float(max(2, round(1.0 + math.exp(low))))))
 
 
 def _least_optimal(
@@ -251,44 +255,8 @@ def _log_delta(
         return classic
     improved = classic + (order - 1.0) * math.log1p(-1.0 / order) - math.log(order)
     if conversion == "optimal":
-        return min(improved, _two_point(order, moment, epsilon))
+        return min(improved, two_point(order, moment, epsilon))
     return improved
-
-
-def _two_point(order: float, moment: float, epsilon: float) -> float:
-    """log of the largest p - e^eps q over two-point pairs of bounded divergence.
-
-    The pairs have p^a q^(1-a) + (1-p)^a (1-q)^(1-a) <= e^moment (Asoodeh et
-    al., arXiv:2001.05990): for each p the least such q, then the best p.
-    """
-
-    def log_sum(log_p: float, log_q: float) -> float:
-        rest_p, rest_q = math.log(-math.expm1(log_p)), math.log(-math.expm1(log_q))
-        one = order * log_p + (1.0 - order) * log_q
-        two = order * rest_p + (1.0 - order) * rest_q
-        top = max(one, two)
-        return top + math.log(math.exp(one - top) + math.exp(two - top))
-
-    def gap(log_p: float) -> float:
-        low, high = log_p - (moment - order * log_p) / (order - 1.0) - 1.0, log_p
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            if log_sum(log_p, middle) > moment:
-                low = middle
-            else:
-                high = middle
-        # the left end has too large a divergence: q is no smaller, delta no larger
-        return math.exp(log_p) - math.exp(min(epsilon + low, 700.0))
-
-    low, high = math.log(1e-300) if epsilon > 600 else -epsilon - 60.0, -1e-15
-    for _ in range(90):
-        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if gap(a) < gap(b):
-            low = a
-        else:
-            high = b
-    best = gap(0.5 * (low + high))
-    return math.log(best) + 1e-9 if best > 0.0 else -700.0
 
 
 def _log_moments(parts: Atoms, order: float) -> float:
@@ -316,7 +284,34 @@ def _log_moment(atom: Event, order: float) -> float:
             return value * (1.0 + _SLACK)
         case FixedSizeSampled(event=Gaussian(noise_multiplier=z)):
             return _fixed_size(order, atom.rate, z)
-    raise UnsupportedEventError(f"rdp_curve has no formula for {atom!r}; use pld_curve")
+        case RandomlyAllocated(rounds=rounds, event=Gaussian(noise_multiplier=z)):
+            from drdp.privacy.allocation_renyi import log_allocation_moment as bound
+
+            return bound(order, rounds, z)
+    if not isinstance(atom, _PLAIN):
+        from drdp.privacy import divergence
+
+        found = divergence.log_moment(atom, order)
+        if found is not None:
+            return found
+    raise UnsupportedEventError(
+        f"rdp_curve has no formula for {atom!r}; {advice(atom)}"
+    )
+
+
+_PLAIN = (ApproxDP, Gaussian, Laplace, FixedSizeSampled, RandomlyAllocated)
+
+
+def _revealed(atom: Event) -> float:
+    """The chance that a release reveals everything, which no moment sees."""
+    if isinstance(atom, ApproxDP):
+        return atom.delta
+    inner = atom.event if isinstance(atom, PoissonSampled) else atom
+    if isinstance(inner, _PLAIN):
+        return 0.0
+    from drdp.privacy import divergence
+
+    return divergence.revealed(atom)
 
 
 def _laplace(order: float, ratio: float) -> float:

@@ -16,6 +16,14 @@ from drdp.privacy.events import (
     Laplace,
     PoissonSampled,
 )
+from drdp.privacy.example_level import example_level
+from drdp.privacy.releases import DiscreteGaussian, RandomisedResponse, Skellam
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+)
 
 KINDS = {
     "gaussian": Gaussian,
@@ -24,7 +32,17 @@ KINDS = {
     "poisson": lambda q, z: PoissonSampled(q, Gaussian(z)),
     "zero-out": lambda q, z: PoissonSampled(q, Gaussian(z), Adjacency.ZERO_OUT),
     "replace": lambda q, z: PoissonSampled(q, Gaussian(z), Adjacency.REPLACE_ONE),
+    "discrete-gaussian": DiscreteGaussian,
+    "skellam": lambda variance, *rest: Skellam(
+        variance, *(f(x) for f, x in zip((float, int, float), rest, strict=False))
+    ),
+    "randomised-response": lambda e, k=2.0: RandomisedResponse(e, int(k)),
+    "example-level": lambda g, q, z: example_level(int(g), q, z),
     "fixed": lambda k, n, z: FixedSizeSampled(int(k), int(n), Gaussian(z)),
+    "fixed-zero-out": lambda k, n, z: FixedSizeZeroOut(int(k), int(n), Gaussian(z)),
+    "allocated": lambda t, z: RandomlyAllocated(int(t), Gaussian(z)),
+    "shuffled": lambda t, z: Shuffled(int(t), Gaussian(z)),
+    "scheduled": lambda k, z: Scheduled(int(k), Gaussian(z)),
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drdp.privacy.calibration import calibrate, calibrate_count, within
+from drdp.privacy.distributed import discrete_gaussian_gap, rounded_norm
 from drdp.privacy.events import FixedSizeSampled
 from drdp.privacy.gdp import (
     clt_mu,
@@ -123,6 +124,15 @@ def test_trade_off(row):
     assert curve.beta(number(row["alpha"])) == close(row)
 
 
+@pytest.mark.parametrize("row", table("distributed"))
+def test_distributed_noise(row):
+    first, second = map(number, row["arguments"].split())
+    if row["quantity"] == "gap":
+        assert discrete_gaussian_gap(int(first), second) == close(row)
+    else:
+        assert rounded_norm(first, int(second)) == close(row)
+
+
 def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
     """What Table 3 calls epsilon is this estimate, inverted."""
     for row in (param.values[0] for param in table("noise")):
@@ -134,7 +144,10 @@ def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
             assert claimed == pytest.approx(number(row["epsilon"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "delta", "noise", "renyi", "mu", "beta"])
+NAMES = ["epsilon", "delta", "noise", "renyi", "mu", "beta", "distributed"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_row_names_its_source(name):
     for param in table(name):
         assert param.values[0]["source"]

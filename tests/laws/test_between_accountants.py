@@ -15,13 +15,24 @@ from drdp.privacy.events import (
     Gaussian,
     Laplace,
     PoissonSampled,
+    Sampled,
     atoms,
 )
+from drdp.privacy.example_level import example_level
 from drdp.privacy.gdp import gdp_curve
 from drdp.privacy.grid import grid_interval
+from drdp.privacy.outside import DominatingPair
 from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
 from drdp.privacy.prv import prv_curve
 from drdp.privacy.rdp import rdp_curve
+from drdp.privacy.releases import DiscreteGaussian, RandomisedResponse, Skellam
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 
 RUNS: dict[str, Event] = {
     "gaussian": Gaussian(2.0) * 10,
@@ -32,6 +43,19 @@ RUNS: dict[str, Event] = {
     "much noise": PoissonSampled(0.5, Gaussian(50.0)) * 100,
     "fixed size": FixedSizeSampled(5, 100, Gaussian(0.748028)) * 20,
     "two stages": PoissonSampled(0.05, Gaussian(1.0)) * 20 + Gaussian(10.0),
+    "discrete gaussian": DiscreteGaussian(3.0, 2) * 10,
+    "sampled discrete gaussian": PoissonSampled(0.1, DiscreteGaussian(2.0)) * 5,
+    "skellam": Skellam(20.0, 2) * 5,
+    "randomised response": RandomisedResponse(0.3, 3) * 10,
+    "example level": example_level(3, 0.05, 1.5) * 10,
+    "outside pair": DominatingPair([0.6, 0.3, 0.1], [0.4, 0.4, 0.2]) * 6,
+    "mixed": example_level(2, 0.05, 2.0) * 3 + RandomisedResponse(0.1) * 2,
+    "fixed size, zero-out": FixedSizeZeroOut(5, 100, Gaussian(1.5)) * 20,
+    "allocated": RandomlyAllocated(20, Gaussian(1.0)),
+    "allocated often": RandomlyAllocated(20, Gaussian(2.0)) * 10,
+    "truncated": TruncatedPoissonSampled(0.05, 200, 60, Gaussian(1.0)) * 20,
+    "shuffled": Shuffled(20, Gaussian(2.0)) * 3,
+    "scheduled": Scheduled(4, Gaussian(2.0)) + RandomlyAllocated(9, Gaussian(1.5)),
 }
 
 
@@ -48,13 +72,14 @@ def test_lower_below_upper_below_renyi(event, delta):
     assert method
     assert pld_curve(event).epsilon(delta) == pytest.approx(high, rel=1e-4)
     below = pld_curve(event, bound="lower").epsilon(delta)
-    assert below == pytest.approx(low, rel=1e-4)
+    draws = any(isinstance(atom, Sampled) for atom in atoms(event))
+    assert below == pytest.approx(low, rel=2e-3 if draws else 1e-4)
     assert below <= high
     improved = rdp_curve(event).epsilon(delta)
     assert low <= improved
     assert improved <= rdp_curve(event, conversion="classic").epsilon(delta) + 1e-9
-    if not isinstance(next(iter(atoms(event))), FixedSizeSampled):
-        assert high <= improved * (1 + 1e-6) + 1e-9
+    if not isinstance(next(iter(atoms(event))), FixedSizeSampled | FixedSizeZeroOut):
+        assert high <= improved * (1 + 1e-5) + 1e-9
 
 
 @pytest.mark.parametrize("event", RUNS.values(), ids=RUNS)
@@ -63,6 +88,19 @@ def test_a_coarser_tolerance_still_contains_the_finer_answer(event):
     coarse = epsilon_interval(event, 1e-5, tolerance=1e-2)
     assert coarse.lower <= fine.upper
     assert fine.lower <= coarse.upper
+    # and is no tighter
+    assert fine.upper <= coarse.upper * (1 + 1e-8)
+    assert fine.lower >= coarse.lower * (1 - 1e-8)
+
+
+def test_a_finer_tolerance_is_not_looser():
+    """Many points add up more rounding: less than what they gain."""
+    event = FixedSizeSampled(1, 20, Gaussian(1.02597)) * 20 + Gaussian(10.0)
+    found = [epsilon_interval(event, 1e-5, tolerance=10.0**-k) for k in range(2, 7)]
+    for coarse, fine in itertools.pairwise(found):
+        assert fine.upper <= coarse.upper
+        assert fine.lower >= coarse.lower
+    assert found[-1].upper == pytest.approx(1.96813, abs=1e-4)
 
 
 @pytest.mark.parametrize("event", RUNS.values(), ids=RUNS)
@@ -227,11 +265,20 @@ def test_bounds_are_labelled(event):
     assert isinstance(epsilon_interval(event, 0.01), Interval)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["few steps", "little noise", "fixed size"])
 def test_the_trade_off_of_the_upper_curve_is_below_that_of_the_lower(name):
-    above = pld_curve(RUNS[name], tolerance=1e-3)
-    below = pld_curve(RUNS[name], bound="lower", tolerance=1e-3)
+    above = pld_curve(RUNS[name], tolerance=1e-2)
+    below = pld_curve(RUNS[name], bound="lower", tolerance=1e-2)
     assert 0.0 <= above.beta(0.05) <= below.beta(0.05) + 1e-9
+
+
+def test_a_delta_that_no_double_holds_is_soon_told():
+    """Chernoff's bound at a small order shows it, for both directions."""
+    run = PoissonSampled(0.5, Gaussian(500.0)) * 50
+    low, high, method = delta_interval(run, 300.0, tolerance=1e-4)
+    assert 0.0 <= low <= high <= 1e-290
+    assert method.startswith("Chernoff's bound")
 
 
 def test_permuting_a_mixed_run_changes_nothing():

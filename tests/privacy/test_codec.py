@@ -21,6 +21,21 @@ from drdp.privacy.events import (
     Repeated,
     atoms,
 )
+from drdp.privacy.outside import DensityPair, DominatingPair
+from drdp.privacy.releases import (
+    DiscreteGaussian,
+    MixtureOfGaussians,
+    RandomisedResponse,
+    Skellam,
+    ZeroConcentrated,
+)
+from drdp.privacy.sampling import (
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
+)
 from tests.privacy.strategies import events
 
 G = {"kind": "gaussian", "noise_multiplier": 1.0}
@@ -92,13 +107,104 @@ WRITTEN = [
         ),
     ),
     (
+        DiscreteGaussian(2.0, 3.0),
+        (
+            '{"dimension": 1, "drdp_event": 1, "kind": "discrete-gaussian",'
+            ' "noise_multiplier": 2.0, "sensitivity": 3.0}'
+        ),
+    ),
+    (
+        Skellam(4.0, 2.0, 9),
+        (
+            '{"dimension": 9, "drdp_event": 1, "kind": "skellam",'
+            ' "l1_sensitivity": 4.0, "sensitivity": 2.0, "variance": 4.0}'
+        ),
+    ),
+    (
+        ZeroConcentrated(0.5),
+        '{"drdp_event": 1, "kind": "zero-concentrated", "rho": 0.5}',
+    ),
+    (
+        RandomisedResponse(1.0, 3),
+        (
+            '{"categories": 3, "drdp_event": 1, "epsilon": 1.0,'
+            ' "kind": "randomised-response"}'
+        ),
+    ),
+    (
+        MixtureOfGaussians([0.0, 2.0], [0.75, 0.25], 1.5),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "kind":'
+            ' "mixture-of-gaussians", "noise_multiplier": 1.5, "probabilities":'
+            ' [0.75, 0.25], "sensitivities": [0.0, 2.0]}'
+        ),
+    ),
+    (
+        DominatingPair([0.5, 0.5], [0.25, 0.75]),
+        (
+            '{"adjacency": null, "drdp_event": 1, "kind": "dominating-pair",'
+            ' "p": [0.5, 0.5], "q": [0.25, 0.75]}'
+        ),
+    ),
+    (
+        DominatingPair([1.0], [1.0], "replace-one"),
+        (
+            '{"adjacency": "replace-one", "drdp_event": 1, "kind": "dominating-pair",'
+            ' "p": [1.0], "q": [1.0]}'
+        ),
+    ),
+    (
         FixedSizeSampled(5, 100, Gaussian(1.0)),
         (
             '{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
             ' "kind": "fixed-size-sampled", "population": 100, "sample_size": 5}'
         ),
     ),
+    (
+        FixedSizeZeroOut(5, 100, Gaussian(1.0)),
+        (
+            '{"drdp_event": 1, "event": {"kind": "gaussian", "noise_multiplier": 1.0},'
+            ' "kind": "fixed-size-zero-out", "population": 100, "sample_size": 5}'
+        ),
+    ),
+    (
+        RandomlyAllocated(20, Gaussian(1.0)),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "randomly-allocated",'
+            ' "participations": 1, "rounds": 20}'
+        ),
+    ),
+    (
+        TruncatedPoissonSampled(0.05, 100, 20, Gaussian(1.0)),
+        (
+            '{"adjacency": "add-remove", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "truncated-poisson-sampled",'
+            ' "max_batch": 20, "population": 100, "rate": 0.05}'
+        ),
+    ),
+    (
+        Shuffled(20, Gaussian(1.0)),
+        (
+            '{"adjacency": "zero-out", "drdp_event": 1, "event": {"kind": "gaussian",'
+            ' "noise_multiplier": 1.0}, "kind": "shuffled", "rounds": 20}'
+        ),
+    ),
+    (
+        Scheduled(4, Gaussian(1.0), Adjacency.REPLACE_ONE),
+        (
+            '{"adjacency": "replace-one", "drdp_event": 1, "event": {"kind":'
+            ' "gaussian", "noise_multiplier": 1.0}, "kind": "scheduled",'
+            ' "participations": 4}'
+        ),
+    ),
 ]
+
+
+def test_an_event_made_of_functions_has_no_document():
+    event = DensityPair(lambda x: -x * x, lambda x: -x * x, (0.0, 1.0))
+    with pytest.raises(CodecError, match="DensityPair: only events made of numbers"):
+        codec.dumps(Gaussian(1.0) + event)
 
 
 @pytest.mark.parametrize(("event", "text"), WRITTEN)
@@ -187,6 +293,16 @@ def test_text_that_is_no_event_is_refused(text):
         document(kind="poisson-sampled", rate=0.1, event=G),
         document(kind="fixed-size-sampled", sample_size=3, population=2, event=G),
         document(kind="fixed-size-sampled", sample_size=1, population=0, event=G),
+        document(
+            kind="fixed-size-sampled",
+            sample_size=1,
+            population=9,
+            event=G,
+            adjacency="zero-out",
+        ),
+        document(kind="randomly-allocated", rounds=3, event=G, adjacency="add-remove"),
+        document(kind="shuffled", rounds=3, event=G, adjacency="add-remove"),
+        document(kind="scheduled", participations=1.5, event=G, adjacency="zero-out"),
     ],
 )
 def test_a_malformed_document_is_refused(body):

@@ -4,12 +4,14 @@ import copy
 import math
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drdp.errors import InvalidArgumentError
+from drdp.privacy import outside, releases
 from drdp.privacy.events import (
     NOTHING,
     Adjacency,
@@ -22,8 +24,16 @@ from drdp.privacy.events import (
     NonPrivate,
     PoissonSampled,
     Repeated,
+    Sampled,
     adjacency_of,
     atoms,
+)
+from drdp.privacy.sampling import (  # noqa: F401 - what a repr may name
+    FixedSizeZeroOut,
+    RandomlyAllocated,
+    Scheduled,
+    Shuffled,
+    TruncatedPoissonSampled,
 )
 from tests.privacy.strategies import events, events_under
 
@@ -51,6 +61,9 @@ def _near(left: object, right: object) -> bool:
             )
         case FixedSizeSampled(), FixedSizeSampled():
             return left.rate == right.rate and _near(left.event, right.event)
+        case (Sampled(), Sampled()) if type(left) is type(right):
+            alike = replace(left, event=right.event) == right
+            return alike and _near(left.event, right.event)
         case Repeated(), Repeated():
             return left.count == right.count and _near(left.event, right.event)
         case Composed(events=one), Composed(events=two):
@@ -158,7 +171,7 @@ def test_equality_and_hash_go_by_value(left, right):
     assert hash(left) == hash(copy.deepcopy(left))
     assert pickle.loads(pickle.dumps(left)) == left
     assert (left == right) == (repr(left) == repr(right))
-    assert eval(repr(left), globals()) == left  # noqa: S307 - text is source code
+    assert eval(repr(left), {**vars(releases), **vars(outside), **globals()}) == left  # noqa: S307 - text is source code
 
 
 # Algebra --------------------------------------------------------------------

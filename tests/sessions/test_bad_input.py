@@ -10,8 +10,14 @@ GOOD = {
     "rate": {"--epsilon": "2", "--sigma": "1", "--steps": "20"},
     "table": {"--epsilons": "2", "--steps": "20", "--rate": "0.05"},
     "curve": {"--sigma": "1,2", "--steps": "20", "--rate": "0.05"},
+    "threat": {
+        "--noise-std": "1",
+        "--clients-per-round": "5",
+        "--population": "100",
+        "--steps": "20",
+    },
 }
-WITH_DELTA = ("calibrate", "epsilon", "steps", "rate", "table", "curve")
+WITH_DELTA = ("calibrate", "epsilon", "steps", "rate", "table", "curve", "threat")
 NOT_A_NUMBER = ("nan", "NaN", "abc", "", "1,5", "0x10", "--", "1/0", "1/", "2%")
 BAD = {
     "--epsilon": ("0", "-1", "-0.0", "inf", "-inf", "1e999", *NOT_A_NUMBER),
@@ -34,12 +40,23 @@ BAD = {
     "--plot": ("figure", "figure.gif", ".png", ""),
     "--format": ("html", ""),
     "--preset": ("dr-decoder", ""),
+    "--threat": ("printed", ""),
+    "--stage-one-noise": ("0", "-1", "inf", "1,2", *NOT_A_NUMBER),
+    "--noise-std": ("0", "-1", "inf", *NOT_A_NUMBER),
+    "--clip-norm": ("0", "-1", "inf", *NOT_A_NUMBER),
+    "--view": ("server", "", "SUM"),
+    "--placement": ("client", ""),
+    "--clients-per-round": ("0", "-1", "2.5", "inf", *NOT_A_NUMBER),
+    "--blocks": ("0", "1.5", *NOT_A_NUMBER),
+    "--honest": ("0", "1.5", *NOT_A_NUMBER),
+    "--colluding": ("0", "1.5", *NOT_A_NUMBER),
+    "--max-participations": ("0", "1.5", *NOT_A_NUMBER),
 }
 EXTRA = {
     "--delta": WITH_DELTA,
     "--population": tuple(GOOD),
-    "--sampling": tuple(GOOD),
-    "--adjacency": ("calibrate",),
+    "--sampling": tuple(name for name in GOOD if name != "threat"),
+    "--adjacency": ("calibrate", "threat"),
     "--unit": ("calibrate",),
     "--accountant": ("calibrate", "steps", "rate", "curve"),
     "--compare": ("calibrate", "epsilon", "delta", "steps", "rate"),
@@ -48,6 +65,16 @@ EXTRA = {
     "--plot": ("curve",),
     "--format": ("table",),
     "--preset": ("table",),
+    "--threat": ("table",),
+    "--stage-one-noise": ("calibrate", "epsilon", "delta"),
+    "--epsilon": ("threat",),
+    "--sigma": ("threat",),
+    "--rate": ("threat",),
+    **dict.fromkeys(
+        ("--clip-norm", "--view", "--placement", "--blocks", "--honest"), ("threat",)
+    ),
+    "--colluding": ("threat",),
+    "--max-participations": ("threat",),
 }
 CASES = [
     (command, option, value)
@@ -125,6 +152,13 @@ def test_a_missing_option(drdp, command, option):
         ("table --unit example", ("--unit", "--epsilons")),
         ("table --epsilons 1,2 --rate 0.05", ("--steps",)),
         ("table --epsilons 1,2 --steps 5", ("--rate",)),
+        (
+            "table --threat repaired --epsilons 1 --steps 5 --rate 0.1",
+            ("--threat repaired", "--epsilons"),
+        ),
+        ("table --threat repaired --steps 5", ("--steps", "--epsilons")),
+        ("table --adjacency zero-out", ("--adjacency", "--epsilons")),
+        ("table --threat as-printed --adjacency add-remove", ("add-remove",)),
     ],
 )
 def test_options_that_contradict_each_other(drdp, line, culprits, as_json):
