@@ -40,6 +40,7 @@ _HOMES = {
         "noise_multiplier_for",
         "within",
     ),
+    "drdp.privacy.risk": ("advantage_below", "attack_below"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -61,7 +62,9 @@ __all__ = [
     "Within",
     "__version__",
     "adjacency_of",
+    "advantage_below",
     "atoms",
+    "attack_below",
     "calibrate",
     "calibrate_count",
     "delta_interval",
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
     from drdp.privacy.rdp import rdp_curve
+    from drdp.privacy.risk import advantage_below, attack_below
 
 
 def __getattr__(name: str) -> Any:

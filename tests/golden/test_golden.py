@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from drdp.privacy import risk
 from drdp.privacy.calibration import calibrate, calibrate_count, within
 from drdp.privacy.events import FixedSizeSampled
 from drdp.privacy.gdp import (
@@ -123,6 +124,27 @@ def test_trade_off(row):
     assert curve.beta(number(row["alpha"])) == close(row)
 
 
+FIGURES = {
+    "advantage": lambda curve, _: risk.advantage(curve),
+    "tpr": risk.true_positive_rate,
+    "reconstruction": risk.reconstruction,
+    "bayes error": risk.bayes_error,
+}
+
+
+@pytest.mark.parametrize("row", table("risk"))
+def test_risk(row):
+    event = event_of(row["event"])
+    given = number(row["given"]) if row["given"] else 0.0
+    if row["figure"] == "renyi":
+        found = risk.reconstruction_by_renyi(event, given)
+    else:
+        curve = ACCOUNTANTS[row["accountant"]](event)
+        found = FIGURES[row["figure"]](curve, given)
+    assert found.value == close(row)
+    assert found.bound == ("lower" if row["figure"] == "bayes error" else "upper")
+
+
 def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
     """What Table 3 calls epsilon is this estimate, inverted."""
     for row in (param.values[0] for param in table("noise")):
@@ -134,7 +156,9 @@ def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
             assert claimed == pytest.approx(number(row["epsilon"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["epsilon", "delta", "noise", "renyi", "mu", "beta"])
+@pytest.mark.parametrize(
+    "name", ["epsilon", "delta", "noise", "renyi", "mu", "beta", "risk"]
+)
 def test_every_row_names_its_source(name):
     for param in table(name):
         assert param.values[0]["source"]
