@@ -34,6 +34,7 @@ __all__ = [
     "Verdict",
     "accountant_named",
     "invert",
+    "or_problem",
     "spend",
 ]
 
@@ -123,7 +124,7 @@ def invert(
         epsilon,
         _solve(unknown, plan, epsilon, accountant),
         tuple(
-            _or_problem(
+            or_problem(
                 name, lambda name: _solve(unknown, plan, epsilon, name, coarse=True)
             )
             for name in others
@@ -145,7 +146,7 @@ def spend(
         return Answer(name, curve.epsilon(_known(delta)), curve.bound)
 
     names = _COMPARED if compare is None else compare
-    others = tuple(_or_problem(name, report) for name in names if name != "pld")
+    others = tuple(or_problem(name, report) for name in names if name != "pld")
     if epsilon is not None:
         certified = delta_interval(event, epsilon)
         return Spending("delta", plan, epsilon, certified, others)
@@ -153,7 +154,8 @@ def spend(
     return Spending("epsilon", plan, None, certified, others)
 
 
-def _or_problem(name: str, ask: Callable[[str], Answer]) -> Answer:
+def or_problem(name: str, ask: Callable[[str], Answer]) -> Answer:
+    """An accountant's answer, or why it has none."""
     try:
         return ask(name)
     except DrdpError as error:

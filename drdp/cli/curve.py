@@ -28,14 +28,6 @@ def _points(text: str) -> int:
     return points
 
 
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix[1:].lower() not in plot.FORMATS:
-        known = ", ".join(f".{form}" for form in plot.FORMATS)
-        raise click.BadParameter(f"must end in one of {known}; got {text!r}")
-    return path
-
-
 @options.command(
     examples="""
 drdp curve --sigma 0.6,0.75,1 --steps 20 --rate 0.05
@@ -64,14 +56,7 @@ drdp curve --sigma 1 --steps 20 --rate 0.05 --against epsilon --json
     text="Points of each curve.",
     default="21",
 )
-@options.option(
-    "--plot",
-    "picture",
-    check=_picture,
-    metavar="FILE",
-    text="Draw into this .png, .svg or .pdf file instead of printing a table.",
-    required=False,
-)
+@options.picture("Draw into this .png, .svg or .pdf file instead of printing a table.")
 @options.as_json
 def curve(
     *,

@@ -19,13 +19,16 @@ from drdp.errors import DrdpError
 __all__ = ["LazyGroup", "main"]
 
 _COMMANDS = {
-    "calibrate": ("calibrate", "The noise that a privacy budget needs."),
+    "calibrate": ("calibrate", "The noise that a budget, or a bound on risk, needs."),
     "epsilon": ("spend", "The epsilon that a run costs."),
     "delta": ("spend", "The delta that a run costs."),
     "steps": ("budget", "How many rounds a privacy budget buys."),
     "rate": ("budget", "The largest sampling rate that a budget allows."),
+    "risk": ("risk", "What an attacker can achieve against a run."),
     "table": ("table", "The paper's table of noise and epsilon, or any grid."),
     "curve": ("curve", "Epsilon against rounds, or delta against epsilon."),
+    "statement": ("statement", "A guarantee with everything that belongs to it."),
+    "compare": ("compare", "All accountants side by side on one event."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from drdp.cli.numbers import plain
+from drdp.cli.plan import Plan
 from drdp.cli.series import Curves
 from drdp.errors import InvalidArgumentError, MissingPackageError
+from drdp.privacy.figures import certified_curve
+from drdp.privacy.risk import true_positive_rate
 
-__all__ = ["FORMATS", "save"]
+__all__ = ["drawn", "save", "save_trade_off"]
 
-FORMATS = ("png", "svg", "pdf")
 _MARKERS = "osD^vP*X"
 
 
 def save(curves: Curves, path: Path) -> None:
-    """Draw the curves and write them to `path`, whose suffix names the format.
+    """Draw the curves and write them to `path`."""
+    drawn(lambda axes: _draw(curves, axes), path)
+
+
+def drawn(draw: Callable[[Any], None], path: Path) -> None:
+    """Write what `draw` puts on a pair of axes to `path`.
+
+    The suffix of the path names the format.
 
     Raises:
         InvalidArgumentError: If the file cannot be written.
@@ -31,18 +41,43 @@ def save(curves: Curves, path: Path) -> None:
         raise MissingPackageError(
             "--plot needs matplotlib; install it with: pip install 'drdp[plot]'"
         ) from None
-    # Without a date and with a fixed salt the same curves give the same bytes.
+    # Without a date and with a fixed salt the same picture has the same bytes.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     kind = path.suffix[1:].lower()
     with matplotlib.rc_context({"svg.hashsalt": "drdp"}):
         page = figure(figsize=(7.0, 4.6), layout="constrained")
-        _draw(curves, page.add_subplot())
+        draw(page.add_subplot())
         try:
             page.savefig(path, format=kind, dpi=150, metadata=metadata.get(kind))
         except OSError as error:
             raise InvalidArgumentError(
                 f"--plot {path} cannot be written: {error.strerror or error}"
             ) from None
+
+
+def save_trade_off(plan: Plan, path: Path) -> None:
+    """Draw the true positive rate against the false positive rate."""
+    curve = certified_curve(plan.event(), "upper")
+    fprs = [10.0 ** (-0.25 * k) for k in range(24, -1, -1)]
+    rates = [true_positive_rate(curve, fpr).value for fpr in fprs]
+
+    def draw(axes: Any) -> None:
+        axes.plot(fprs, rates, label="best attack (upper bound)")
+        axes.plot(fprs, fprs, linestyle="--", color="0.4", label="guessing")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("false positive rate")
+        axes.set_ylabel("true positive rate")
+        axes.set_title(
+            f"noise multiplier {plain(plan.noise_multiplier or 0)}, {plan.steps}"
+            f" rounds, rate {plain(float(plan.rate or 1))} ({plan.sampling}),"
+            f" {plan.adjacency}",
+            fontsize=10,
+        )
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(fontsize=8)
+
+    drawn(draw, path)
 
 
 def _draw(curves: Curves, axes: Any) -> None:
