@@ -35,6 +35,7 @@ __all__ = [
     "accountant_named",
     "invert",
     "or_problem",
+    "solved_noise",
     "spend",
 ]
 
@@ -188,7 +189,7 @@ def _solve(
 
     # An estimate is shown for what it is: never as the certified answer.
     allow = name != "pld"
-    solver = {"noise_multiplier": _noise, "steps": _steps, "rate": _rate}[unknown]
+    solver = {"noise_multiplier": solved_noise, "steps": _steps, "rate": _rate}[unknown]
     try:
         value, solved = solver(plan, accountant, target, allow)
     except CalibrationError as error:
@@ -199,9 +200,10 @@ def _solve(
     return Answer(name, value, bounds[-1], solved, _cost(solved, target, coarse))
 
 
-def _noise(
+def solved_noise(
     plan: Plan, accountant: Accountant, target: Within, allow: bool
 ) -> tuple[float, Plan]:
+    """The noise multiplier that meets a target, and the plan with it."""
     rate, steps = float(plan.rate or 1), plan.steps or 1
     if not allow and plan.sampling == "poisson" and plan.adjacency != "replace-one":
         # Only the certified accountant never takes estimates.

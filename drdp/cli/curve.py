@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import click
 from drdp.cli import options, plot
 from drdp.cli.numbers import nearest, plain, up
 from drdp.cli.plan import read_plan
+from drdp.cli.progress import watched
 from drdp.cli.render import columns, document, json_text
 from drdp.cli.series import Against, Curves, trace
 
@@ -79,7 +78,7 @@ def curve(
         against=against,
         accountant=accountant,
         points=points,
-        progress=_progress,
+        progress=watched,
     )
     if picture is not None:
         plot.save(curves, picture)
@@ -89,15 +88,6 @@ def curve(
         click.echo(f"wrote {picture}")
     else:
         _print(curves)
-
-
-def _progress(jobs: Sequence[Any]) -> Iterator[Any]:
-    """The jobs, with a progress bar on stderr where somebody watches it."""
-    if not sys.stderr.isatty():
-        yield from jobs
-        return
-    with click.progressbar(jobs, label="computing", file=sys.stderr) as bar:
-        yield from bar
 
 
 def _print(curves: Curves) -> None:

@@ -27,6 +27,7 @@ _COMMANDS = {
     "risk": ("risk", "What an attacker can achieve against a run."),
     "table": ("table", "The paper's table of noise and epsilon, or any grid."),
     "curve": ("curve", "Epsilon against rounds, or delta against epsilon."),
+    "sweep": ("sweep", "Noise, epsilon or risk over a grid."),
     "statement": ("statement", "A guarantee with everything that belongs to it."),
     "compare": ("compare", "All accountants side by side on one event."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from drdp.cli.grids import Found, Sweep
 from drdp.cli.numbers import plain
 from drdp.cli.plan import Plan
 from drdp.cli.series import Curves
@@ -15,7 +16,7 @@ from drdp.errors import InvalidArgumentError, MissingPackageError
 from drdp.privacy.figures import certified_curve
 from drdp.privacy.risk import true_positive_rate
 
-__all__ = ["drawn", "save", "save_trade_off"]
+__all__ = ["drawn", "save", "save_sweep", "save_trade_off"]
 
 _MARKERS = "osD^vP*X"
 
@@ -78,6 +79,78 @@ def save_trade_off(plan: Plan, path: Path) -> None:
         axes.legend(fontsize=8)
 
     drawn(draw, path)
+
+
+def save_sweep(
+    job: Sweep, found: Sequence[Found], path: Path, *, heatmap: bool
+) -> None:
+    """Draw a sweep: lines over its longest grid, or a map of two grids."""
+    along = job.varied[0] if job.varied else next(iter(job.axes))
+    other = job.varied[1] if len(job.varied) > 1 else None
+    xs = [float(value) for value in job.axes[along]]
+    others: list[Any] = list(job.axes[other]) if other else [None]
+    values = dict(zip((tuple(p.values()) for p in job.points), found, strict=True))
+
+    def row(second: Any) -> list[float]:
+        at = {along: None, other: second}
+        keys = [
+            tuple(
+                x if name == along else at.get(name, v[0])
+                for name, v in job.axes.items()
+            )
+            for x in job.axes[along]
+        ]
+        return [_finite(values[key].value) for key in keys]
+
+    rows = [row(second) for second in others]
+    sure = all(one.bound == "upper" for one in found if one.value is not None)
+    label = job.quantity if sure else f"{job.quantity} (an estimate)"
+    title = ", ".join(
+        [
+            *(
+                f"{name} {plain(float(v[0]))}"
+                for name, v in job.axes.items()
+                if name not in (along, other)
+            ),
+            *([f"FPR {plain(job.fpr)}"] if job.fpr else []),
+            f"{job.plan.sampling}, {job.plan.adjacency}, accountant {job.accountant}",
+        ]
+    )
+
+    def draw(axes: Any) -> None:
+        if heatmap and other:
+            ys = [float(value) for value in others]
+            norm = "log" if _wide([v for line in rows for v in line]) else "linear"
+            mesh = axes.pcolormesh(xs, ys, rows, shading="nearest", norm=norm)
+            axes.figure.colorbar(mesh, ax=axes, label=label)
+            axes.set_ylabel(other)
+            axes.set_yscale("log" if _wide(ys) else "linear")
+        else:
+            for k, (second, line) in enumerate(zip(others, rows, strict=True)):
+                name = None if second is None else plain(float(second))
+                mark = _MARKERS[k % len(_MARKERS)]
+                axes.plot(xs, line, marker=mark, markersize=4, label=name)
+            axes.set_ylabel(label)
+            every = [value for line in rows for value in line]
+            axes.set_yscale("log" if _wide(every) else "linear")
+            axes.grid(visible=True, alpha=0.3)
+            if other:
+                axes.legend(title=other, fontsize=8, ncols=1 + len(rows) // 9)
+        axes.set_xlabel(along)
+        axes.set_xscale("log" if _wide(xs) else "linear")
+        axes.set_title(title, fontsize=10)
+
+    drawn(draw, path)
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else math.nan
+
+
+def _wide(values: Sequence[float]) -> bool:
+    """Whether values reach over more than a decade and a half."""
+    kept = [value for value in values if value > 0.0]
+    return len(kept) > 1 and max(kept) > 30.0 * min(kept)
 
 
 def _draw(curves: Curves, axes: Any) -> None:

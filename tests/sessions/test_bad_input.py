@@ -10,8 +10,14 @@ GOOD = {
     "rate": {"--epsilon": "2", "--sigma": "1", "--steps": "20"},
     "table": {"--epsilons": "2", "--steps": "20", "--rate": "0.05"},
     "curve": {"--sigma": "1,2", "--steps": "20", "--rate": "0.05"},
+    "risk": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
+    "compare": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
+    "statement": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
 }
-WITH_DELTA = ("calibrate", "epsilon", "steps", "rate", "table", "curve")
+WITH_DELTA = (
+    *("calibrate", "epsilon", "steps", "rate", "table", "curve"),
+    *("risk", "compare", "statement"),
+)
 NOT_A_NUMBER = ("nan", "NaN", "abc", "", "1,5", "0x10", "--", "1/0", "1/", "2%")
 BAD = {
     "--epsilon": ("0", "-1", "-0.0", "inf", "-inf", "1e999", *NOT_A_NUMBER),
@@ -29,6 +35,9 @@ BAD = {
     "--accountant": ("pdl", "", "pld,rdp"),
     "--compare": ("pdl", "", "gdp,", "gdp,all", "none,rdp"),
     "--epsilons": ("0", "1,0", "1,,2", "", "a", "nan", "1;2", ",".join("1" * 101)),
+    "--fprs": ("0", "1", "0.1,2", "0.1,,0.2", "nan", ""),
+    "--priors": ("0", "1", "-1", "1/0", "x", ""),
+    "--clip-norm": ("0", "-1", "inf", "nan", "x"),
     "--points": ("1", "0", "2.5", "1002", "x"),
     "--against": ("delta", ""),
     "--plot": ("figure", "figure.gif", ".png", ""),
@@ -43,9 +52,12 @@ EXTRA = {
     "--unit": ("calibrate",),
     "--accountant": ("calibrate", "steps", "rate", "curve"),
     "--compare": ("calibrate", "epsilon", "delta", "steps", "rate"),
+    "--fprs": ("risk",),
+    "--priors": ("risk",),
+    "--clip-norm": ("statement",),
     "--points": ("curve",),
     "--against": ("curve",),
-    "--plot": ("curve",),
+    "--plot": ("curve", "risk"),
     "--format": ("table",),
     "--preset": ("table",),
 }

@@ -12,7 +12,10 @@ import drdp
 from drdp.cli import main, spend
 from drdp.errors import MissingPackageError
 
-COMMANDS = ("calibrate", "epsilon", "delta", "steps", "rate", "table", "curve")
+COMMANDS = (
+    *("calibrate", "epsilon", "delta", "steps", "rate", "risk", "table", "curve"),
+    *("compare", "sweep", "statement"),
+)
 
 
 @pytest.mark.parametrize("line", ["", "--help", "-h"])
