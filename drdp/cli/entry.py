@@ -114,11 +114,11 @@ def _fail(message: str) -> NoReturn:
 )
 @click.version_option(__version__, "-V", "--version", prog_name="drdp")
 def main() -> None:
-    r"""Privacy accounting with certified bounds.
+    """Privacy accounting with certified bounds.
 
     \b
     drdp calibrate --epsilon 2 --steps 20 --rate 0.05
         how much noise do 20 rounds need, with 5 % of the clients in each?
     drdp epsilon --sigma 1 --steps 20 --rate 0.05
         what have 20 rounds with this noise cost?
-    """
+    """  # noqa: D301 - click reads the escape as "leave these lines as they are"
