@@ -133,7 +133,11 @@ def _lowest(cost: Callable[[float], float], advantage: float, fpr: float) -> flo
     mu = max(2.0 * _quantile(0.5 * (1.0 - advantage)), 1e-12)
     start = mu * _quantile(fpr) - 0.5 * mu * mu
     start = min(max(start, -_STEEPEST), _STEEPEST)
-    places = _valley(cost, start, 0.25 * mu * (1.0 + abs(start) / (mu + 1.0)))
+    places = _valley(cost, start, 0.5 * mu)
+    if places[1][0] == 0.0:  # the worse of two directions often has a kink there
+        for side in (-0.1 * _AGREES, 0.1 * _AGREES):
+            if places[0][0] < side < places[2][0]:
+                places = _shrunk(places, (side, cost(side)))
     for _ in range(_MOST_PROBES):
         (left, _), (here, lowest), (right, _) = places
         if right - left <= _NARROW * (mu + abs(here)) or _gap(places) <= _AGREES:
@@ -161,22 +165,27 @@ Place = tuple[float, float]
 
 
 def _valley(
-    cost: Callable[[float], float], start: float, step: float
+    cost: Callable[[float], float], start: float, scale: float
 ) -> tuple[Place, Place, Place]:
-    """Three places of which the middle one is lowest, or the end of the range."""
-    here = (start, cost(start))
-    left = (start - step, cost(start - step))
-    right = (start + step, cost(start + step))
-    for _ in range(60):
-        step *= 2.0
-        if left[1] < here[1] and left[0] > -_STEEPEST:
-            place = max(left[0] - step, -_STEEPEST)
-            left, here, right = (place, cost(place)), left, here
-        elif right[1] < here[1] and right[0] < _STEEPEST:
-            place = min(right[0] + step, _STEEPEST)
-            left, here, right = here, right, (place, cost(place))
-        else:
-            break
+    """Three places of which the middle one is lowest, or the end of the range.
+
+    They lie on a lattice, even near 0 and geometric far from it, so that a
+    profile that remembers its answers has them ready for the next rate.
+    """
+
+    def place(k: int) -> Place:
+        epsilon = scale * math.sinh(0.5 * k)
+        epsilon = min(max(epsilon, -_STEEPEST), _STEEPEST)
+        return epsilon, cost(epsilon)
+
+    k = round(2.0 * math.asinh(start / scale))
+    left, here, right = place(k - 1), place(k), place(k + 1)
+    while left[1] < here[1] and left[0] > -_STEEPEST:
+        k -= 1
+        left, here, right = place(k - 1), left, here
+    while right[1] < here[1] and right[0] < _STEEPEST:
+        k += 1
+        left, here, right = here, right, place(k + 1)
     return left, here, right
 
 
