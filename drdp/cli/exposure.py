@@ -10,6 +10,7 @@ from typing import Literal
 from drdp.cli.answers import Answer, Verdict, accountant_named, or_problem
 from drdp.cli.plan import Plan
 from drdp.errors import CalibrationError
+from drdp.privacy.attained import attained
 from drdp.privacy.calibration import calibrate
 from drdp.privacy.curves import Bound, Interval, PrivacyCurve
 from drdp.privacy.events import Event
@@ -57,13 +58,14 @@ class Aim:
 
     def reached(self, event: Event) -> Interval:
         """What the best attack on an event really achieves."""
-        ends = []
-        for curve in (certified_curve(event, "lower"), certified_curve(event, "upper")):
-            if self.fpr is None:
-                ends.append(advantage(curve).value)
-            else:
-                ends.append(true_positive_rate(curve, self.fpr).value)
-        return Interval(min(ends), ends[1], "certified curve")
+        above = certified_curve(event, "upper")
+        if self.fpr is None:
+            upper = advantage(above).value
+            lower = advantage(certified_curve(event, "lower")).value
+        else:
+            upper = true_positive_rate(above, self.fpr).value
+            lower = attained(event)(self.fpr)
+        return Interval(min(lower, upper), upper, "certified curve")
 
 
 @dataclass(frozen=True, slots=True)

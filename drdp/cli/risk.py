@@ -10,6 +10,7 @@ import click
 from drdp.cli import danger, options
 from drdp.cli.plan import read_plan
 from drdp.cli.render import json_text
+from drdp.privacy.attained import attained
 from drdp.privacy.figures import certified_curve, figures
 from drdp.privacy.pld import epsilon_interval
 
@@ -46,7 +47,7 @@ drdp risk --sigma 1 --steps 20 --rate 0.05 --plot trade-off.png
 @click.option(
     "--both",
     is_flag=True,
-    help="Also what the best attack reaches at least, for every figure.",
+    help="Also what the best attack reaches at least, at every FPR.",
 )
 @options.picture("Draw the trade-off into this .png, .svg or .pdf file as well.")
 @options.as_json
@@ -73,7 +74,7 @@ def risk(
         certified_curve(event, "lower"),
         fprs=fprs,
         priors=priors,
-        both=both,
+        reached=attained(event) if both else None,
     )
     if picture is not None:
         from drdp.cli import plot

@@ -92,7 +92,9 @@ class PrivacyCurve:
         This is the trade-off curve f(alpha) of f-DP (Dong, Roth and Su,
         arXiv:1905.02383, Proposition 6): the highest of the lines that the
         profile supports.  For an upper curve the value is never above the
-        truth, for a lower curve never below it.
+        true one, for a lower curve never below it.  The profile is that of the
+        worse of two orders at each epsilon: an attack on a single pair may fall
+        short of its trade-off.
         """
         alpha = _check.rate(alpha=alpha)
         return least_error(self.delta, alpha, every=self.bound == "lower")

@@ -22,7 +22,7 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.kernel import gear, is_plain
 
-__all__ = ["exact_interval", "is_narrow"]
+__all__ = ["directed_delta", "exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
@@ -65,6 +65,26 @@ def exact_interval(
     if found is None and question == "epsilon":
         return Interval(0.0, _chernoff_epsilon(terms, given), "Chernoff's bound")
     return found
+
+
+def directed_delta(
+    parts: tuple[tuple[Event, int], ...], epsilon: float, *, remove: bool
+) -> Interval | None:
+    """delta in one direction alone, or None where the contour sum is not cheap.
+
+    Args:
+        parts: Atoms and their counts.
+        epsilon: At least 0.
+        remove: Whether the data set with the unit comes first.
+    """
+    terms = _terms(parts)
+    if terms is None:
+        return None
+    point = _try(_Ask(terms, False, epsilon, 1e-5, remove, None), _CHEAP_CAP)
+    if not isinstance(point, _Point):
+        return None
+    low, high = gear(_WORST, 5e3).ends(False, *point)
+    return _interval(low, high, "delta")
 
 
 def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:

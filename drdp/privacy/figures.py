@@ -13,7 +13,7 @@ from typing import Literal, final
 from drdp.errors import EstimateRefusedError
 from drdp.privacy import risk
 from drdp.privacy.curves import PrivacyCurve
-from drdp.privacy.events import Event, FixedSizeSampled, atoms
+from drdp.privacy.events import Adjacency, Event, FixedSizeSampled, atoms
 from drdp.privacy.pld import pld_curve
 
 __all__ = ["FPRS", "PRIORS", "Figure", "certified_curve", "figures"]
@@ -62,7 +62,7 @@ def figures(
     *,
     fprs: Iterable[float] = FPRS,
     priors: Iterable[float] = PRIORS,
-    both: bool = False,
+    reached: Callable[[float], float] | None = None,
 ) -> list[Figure]:
     """The figures of a report.
 
@@ -71,7 +71,8 @@ def figures(
         below: A lower curve of it, where there is one.
         fprs: The false positive rates at which to give the true positive rate.
         priors: The chances beforehand of guessing a unit's data.
-        both: Whether the lower end is looked for where that takes long.
+        reached: The true positive rate that some attack reaches, by false
+            positive rate, e.g. from `drdp.privacy.attained`.
 
     Raises:
         EstimateRefusedError: If `above` is no upper curve: a figure that no
@@ -89,46 +90,36 @@ def figures(
             "figures need an upper curve and, if any, a lower one; use pld_curve"
         )
 
-    def figure(
+    def single(
         name: Name,
         ask: Callable[[PrivacyCurve], risk.Risk],
-        *,
-        quick: bool = False,
-        fpr: float | None = None,
         prior: float | None = None,
     ) -> Figure:
-        upper, lower = ask(above).value, None
-        if below is not None and (both or quick):
-            lower = min(ask(below).value, upper)
-        return Figure(name, upper, lower, fpr, prior)
+        upper = ask(above).value
+        lower = None if below is None else min(ask(below).value, upper)
+        return Figure(name, upper, lower, prior=prior)
 
     def rate_at(fpr: float) -> Figure:
-        def ask(curve: PrivacyCurve) -> risk.Risk:
-            return risk.true_positive_rate(curve, fpr)
+        upper = risk.true_positive_rate(above, fpr).value
+        lower = None if reached is None else min(reached(fpr), upper)
+        return Figure("true_positive_rate", upper, lower, fpr)
 
-        return figure("true_positive_rate", ask, fpr=fpr)
+    def claims_at(rate: Figure) -> Figure:
+        fpr = rate.fpr or 0.0
+        upper = risk.positive_predictive_value(above, fpr, _EVEN).value
+        lower = None if rate.lower is None else rate.lower / (rate.lower + fpr)
+        lower = None if lower is None else lower * (1.0 - 1e-14)
+        return Figure("positive_predictive_value", upper, lower, fpr, _EVEN)
 
     def rebuilt_from(prior: float) -> Figure:
-        def ask(curve: PrivacyCurve) -> risk.Risk:
-            return risk.reconstruction(curve, prior)
-
-        return figure("reconstruction", ask, prior=prior)
+        upper = risk.reconstruction(above, prior).value
+        return Figure("reconstruction", upper, prior=prior)
 
     return [
-        figure("advantage", risk.advantage, quick=True),
+        single("advantage", risk.advantage),
         *map(rate_at, fprs),
-        figure(
-            "positive_predictive_value",
-            lambda curve: risk.positive_predictive_value(curve, _PREDICTED_AT, _EVEN),
-            fpr=_PREDICTED_AT,
-            prior=_EVEN,
-        ),
-        figure(
-            "bayes_success",
-            lambda curve: risk.bayes_success(curve, _EVEN),
-            quick=True,
-            prior=_EVEN,
-        ),
+        claims_at(rate_at(_PREDICTED_AT)),
+        single("bayes_success", lambda c: risk.bayes_success(c, _EVEN), _EVEN),
         *map(rebuilt_from, priors),
     ]
 
@@ -138,6 +129,10 @@ def certified_curve(event: Event, bound: Literal["upper", "lower"]) -> PrivacyCu
 
     Where every question takes a grid of its own, the grid is coarser.
     """
-    gridded = any(isinstance(atom, FixedSizeSampled) for atom in atoms(event))
+    gridded = any(
+        isinstance(atom, FixedSizeSampled)
+        or getattr(atom, "adjacency", None) is Adjacency.REPLACE_ONE
+        for atom in atoms(event)
+    )
     tolerance = 1e-4 if gridded else 1e-6
     return risk.remembered(pld_curve(event, bound=bound, tolerance=tolerance))

@@ -27,7 +27,7 @@ from drdp.errors import InvalidArgumentError
 from drdp.privacy.curves import Bound, PrivacyCurve
 from drdp.privacy.events import Event
 from drdp.privacy.rdp import rdp
-from drdp.privacy.tradeoff import least_error, most_power
+from drdp.privacy.tradeoff import least_error, most_power, sure_power_of_either
 
 __all__ = [
     "AdvantageBelow",
@@ -100,13 +100,18 @@ def true_positive_rate(curve: PrivacyCurve, fpr: float) -> Risk:
     arXiv:1905.02383); what an attacker achieves at a small false positive rate
     is what Carlini et al. (arXiv:2112.03570) ask to be reported.
 
+    A curve speaks of the worse of two neighbours' orders at each epsilon, so a
+    lower curve says less about single attacks than an upper one: its value can
+    be half of what is reached.  `drdp.privacy.attained` does better.
+
     Args:
         curve: From any accountant.
         fpr: In [0, 1].
     """
     fpr = _check.rate(fpr=fpr)
-    value = most_power(curve.delta, fpr, every=curve.bound == "lower")
-    return Risk(value, curve.bound)
+    if curve.bound == "lower":
+        return Risk(sure_power_of_either(curve.delta, fpr), "lower")
+    return Risk(most_power(curve.delta, fpr), curve.bound)
 
 
 def trade_off(curve: PrivacyCurve, fprs: Iterable[float]) -> list[TradeOff]:
@@ -119,15 +124,17 @@ def trade_off(curve: PrivacyCurve, fprs: Iterable[float]) -> list[TradeOff]:
     >>> [(point.fpr, round(point.fnr, 9)) for point in trade_off(pure, [0.25])]
     [(0.25, 0.75)]
     """
-    every = curve.bound == "lower"
     checked = [_check.rate(fpr=fpr) for fpr in fprs]
-    return [TradeOff(a, least_error(curve.delta, a, every=every)) for a in checked]
+    if curve.bound == "lower":
+        return [TradeOff(a, 1.0 - true_positive_rate(curve, a).value) for a in checked]
+    return [TradeOff(a, least_error(curve.delta, a, every=False)) for a in checked]
 
 
 def bayes_error(curve: PrivacyCurve, prior: float) -> Risk:
     """The smallest error of any attacker who knows the odds beforehand.
 
-    With ``prior`` the probability that the unit took part, the least expected
+    With ``prior`` the probability that the unit took part (or, if that is worse,
+    that it did not), the least expected
     error is ``prior (1 - delta(log((1 - prior) / prior)))``, where delta is
     continued to negative epsilon by symmetry: the largest of ``TPR - x FPR`` is
     delta(log x).  No search is needed, so the bound is as good as the curve's.
@@ -188,7 +195,8 @@ def reconstruction(curve: PrivacyCurve, prior: float) -> Risk:
     (closely enough) without the release.  No attacker does better than the true
     positive rate at a false positive rate of `prior` (Balle, Cherubin and Hayes,
     arXiv:2201.04845; Hayes, Mahloujifar and Balle, arXiv:2302.07225, on
-    blow-up functions).  For a pure epsilon-DP curve this is ``prior e^epsilon``.
+    blow-up functions).  A lower curve says no more than that guessing reaches the
+    prior.  For a pure epsilon-DP curve this is ``prior e^epsilon``.
 
     Args:
         curve: From any accountant.
@@ -199,7 +207,10 @@ def reconstruction(curve: PrivacyCurve, prior: float) -> Risk:
     >>> round(reconstruction(gdp_curve(Gaussian(1.0)), 1 / 256).value, 7)
     0.0484504
     """
-    return true_positive_rate(curve, _check.rate(prior=prior))
+    prior = _check.rate(prior=prior)
+    if curve.bound == "lower":
+        return Risk(prior, "lower")
+    return true_positive_rate(curve, prior)
 
 
 def reconstruction_by_renyi(

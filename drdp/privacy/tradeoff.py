@@ -19,7 +19,7 @@ import itertools
 import math
 from collections.abc import Callable
 
-__all__ = ["least_error", "most_power"]
+__all__ = ["least_error", "most_power", "sure_power", "sure_power_of_either"]
 
 Profile = Callable[[float], float]
 
@@ -34,42 +34,91 @@ _WIDTH = 1e-3  # relative, of a bound over all lines
 _MOST_PIECES = 400
 
 
-def most_power(profile: Profile, fpr: float, *, every: bool) -> float:
-    """The largest true positive rate at a false positive rate.
+def most_power(profile: Profile, fpr: float) -> float:
+    """The largest true positive rate that some line allows: an upper bound.
 
     Args:
         profile: delta(epsilon) for epsilon >= 0, infinity included; in [0, 1].
         fpr: In [0, 1].
-        every: Whether the answer has to lie below the lowest line (for a
-            profile that is a lower bound) rather than on some line.
 
-    >>> round(most_power(lambda e: 0.25 * math.exp(-e), 0.01, every=False), 6)
+    >>> round(most_power(lambda e: 0.25 * math.exp(-e), 0.01), 6)
     0.1
     """
 
-    def line(epsilon: float) -> float:
-        if epsilon >= 0.0:
-            return profile(epsilon) + _times_exp(fpr, epsilon)
-        share = math.exp(epsilon)
-        return -math.expm1(epsilon) + share * (profile(-epsilon) + fpr)
+    def cost(epsilon: float) -> float:
+        return _log(_line(profile, profile, fpr, epsilon))
+
+    found = _lowest(cost, profile(0.0), fpr)
+    return min(1.0, max(fpr, math.exp(found) * (1.0 + 4.0 * _ROUNDING)))
+
+
+def sure_power(profile: Profile, reverse: Profile, fpr: float) -> float:
+    """A true positive rate that the best attack on one ordered pair reaches.
+
+    Args:
+        profile: A lower bound of the pair's delta(epsilon), epsilon >= 0.
+        reverse: The same for the pair in the other order.
+        fpr: In [0, 1].
+
+    >>> half = lambda e: 0.25 * math.exp(-e)
+    >>> 0.0999 < sure_power(half, half, 0.01) <= 0.1
+    True
+    """
 
     def below(left: float, right: float) -> float:
         """No line between `left` and `right` is lower than this."""
         if left >= 0.0:
             return profile(right) + _times_exp(fpr, left)
-        return 1.0 - math.exp(right) * (1.0 - fpr - profile(-left))
+        return 1.0 - math.exp(right) * (1.0 - fpr - reverse(-left))
 
-    if every:
-        found = _under_all(line, below, fpr) * (1.0 - _ROUNDING)
-        return min(1.0, max(fpr, found))
-    found = _lowest(lambda epsilon: _log(line(epsilon)), profile(0.0), fpr)
-    return min(1.0, max(fpr, math.exp(found) * (1.0 + 4.0 * _ROUNDING)))
+    found = _under_all(
+        lambda epsilon: _line(profile, reverse, fpr, epsilon), below, fpr
+    )
+    return min(1.0, max(fpr, found * (1.0 - _ROUNDING)))
+
+
+def sure_power_of_either(profile: Profile, fpr: float) -> float:
+    """A true positive rate that an attack on one of both orders reaches.
+
+    A lower bound of the worse order's delta says, at each epsilon, that one of
+    the two trade-offs touches a line, not which one nor where.  A trade-off is
+    concave and joins (0, 0) to (1, 1); from that and a single epsilon follows
+    ``min(delta + (1 - delta) fpr, e^epsilon fpr / (1 - delta))``.
+
+    Args:
+        profile: A lower bound of the worse order's delta(epsilon).
+        fpr: In [0, 1].
+
+    >>> round(sure_power_of_either(lambda e: 0.25 * math.exp(-e), 0.01), 3)
+    0.056
+    """
+
+    def reached(epsilon: float) -> float:
+        delta = profile(epsilon)
+        through = delta + (1.0 - delta) * fpr
+        steep = _times_exp(fpr, epsilon)
+        return min(through, steep / (1.0 - delta)) if steep + delta < 1.0 else through
+
+    low, high, best = 0.0, _STEEPEST, reached(0.0)
+    for _ in range(40):  # the first falls with epsilon, the second rises
+        middle = math.sqrt((low + 1e-3) * (high + 1e-3)) - 1e-3
+        delta = profile(middle)
+        best = max(best, reached(middle))
+        rising = _times_exp(fpr, middle) < (1.0 - delta) * (delta + (1.0 - delta) * fpr)
+        low, high = (middle, high) if rising else (low, middle)
+    return min(1.0, max(fpr, best * (1.0 - 4.0 * _ROUNDING)))
 
 
 def least_error(profile: Profile, fpr: float, *, every: bool) -> float:
     """The smallest false negative rate at a false positive rate.
 
-    It is ``1 - most_power``, to full relative precision where it is small.
+    To full relative precision where it is small.
+
+    Args:
+        profile: delta(epsilon) for epsilon >= 0, infinity included; in [0, 1].
+        fpr: In [0, 1].
+        every: Whether the answer has to lie above all lines (for a profile that
+            is a lower bound) rather than on some line.
 
     >>> round(least_error(lambda e: 0.25 * math.exp(-e), 0.01, every=False), 6)
     0.9
@@ -101,6 +150,13 @@ def least_error(profile: Profile, fpr: float, *, every: bool) -> float:
 
     found = _lowest(cost, profile(0.0), fpr)
     return min(1.0 - fpr, max(0.0, math.exp(-found) * (1.0 - 4.0 * _ROUNDING)))
+
+
+def _line(forth: Profile, back: Profile, fpr: float, epsilon: float) -> float:
+    """The true positive rate that the line of one epsilon allows."""
+    if epsilon >= 0.0:
+        return forth(epsilon) + _times_exp(fpr, epsilon)
+    return -math.expm1(epsilon) + math.exp(epsilon) * (back(-epsilon) + fpr)
 
 
 def _times_exp(value: float, epsilon: float) -> float:

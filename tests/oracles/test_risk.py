@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from drdp.privacy import risk
+from drdp.privacy.attained import attained
 from drdp.privacy.events import Gaussian, PoissonSampled
 from drdp.privacy.figures import certified_curve
 
 RUNS = 400_000
-FPRS = (0.1, 0.01, 1e-3)
+FPRS = (0.4, 0.1, 0.01, 1e-3)
 CASES = [(0.05, 0.748028, 20), (0.2, 1.5, 50), (1.0, 2.0, 4)]
 
 
@@ -29,6 +30,7 @@ def test_the_best_simulated_attack(rate, noise, steps):
     """Likelihood-ratio tests in both directions: none above, the better one near."""
     event = PoissonSampled(rate, Gaussian(noise)) * steps
     curve = certified_curve(event, "upper")
+    reached = attained(event)
     inside = losses(rate, noise, steps, member=True, seed=1)
     outside = losses(rate, noise, steps, member=False, seed=2)
     for fpr in FPRS:
@@ -40,7 +42,9 @@ def test_the_best_simulated_attack(rate, noise, steps):
         # the threshold is as uncertain as the rate: the slope there is TPR / FPR
         error = np.sqrt(upper / RUNS) + upper / fpr * np.sqrt(fpr / RUNS)
         assert found <= upper + 4 * error
-        assert found >= upper - 4 * error
+        if fpr < 0.2 or rate == 1.0:  # else the two orders differ
+            assert found >= upper - 4 * error
+        assert reached(fpr) <= found + 4 * error
     guesses = 0.5 * (np.mean(inside > 0) + np.mean(outside <= 0))
     success = risk.bayes_success(curve, 0.5).value
     assert guesses == pytest.approx(success, abs=4 / np.sqrt(RUNS))
@@ -54,11 +58,11 @@ def test_the_curve_of_a_peer(rate, noise, steps):
     law = theirs.from_gaussian_mechanism(noise, **options).self_compose(steps)
     event = PoissonSampled(rate, Gaussian(noise)) * steps
     curve = certified_curve(event, "upper")
-    below = certified_curve(event, "lower")
+    reached = attained(event)
     epsilons = np.linspace(0.0, 8.0, 1601)
     deltas = np.asarray(law.get_delta_for_epsilon(epsilons))
     for fpr in (0.1, 1e-3, 1e-5):
         peer = float(np.min(deltas + np.exp(epsilons) * fpr))
         found = risk.true_positive_rate(curve, fpr).value
         assert found == pytest.approx(peer, rel=1e-3)
-        assert risk.true_positive_rate(below, fpr).value <= peer * (1 + 1e-9)
+        assert reached(fpr) <= peer * (1 + 1e-9)
