@@ -81,6 +81,7 @@ _HOMES = {
         "calibrate_stages",
         "stage_one",
     ),
+    "drdp.privacy.risk": ("advantage_below", "attack_below"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -122,7 +123,9 @@ __all__ = [
     "ZeroConcentrated",
     "__version__",
     "adjacency_of",
+    "advantage_below",
     "atoms",
+    "attack_below",
     "calibrate",
     "calibrate_count",
     "calibrate_stages",
@@ -208,6 +211,7 @@ if TYPE_CHECKING:
         Skellam,
         ZeroConcentrated,
     )
+    from drdp.privacy.risk import advantage_below, attack_below
     from drdp.privacy.sampling import (
         FixedSizeZeroOut,
         RandomlyAllocated,

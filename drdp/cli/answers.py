@@ -34,6 +34,8 @@ __all__ = [
     "Verdict",
     "accountant_named",
     "invert",
+    "or_problem",
+    "solved_noise",
     "spend",
 ]
 
@@ -123,7 +125,7 @@ def invert(
         epsilon,
         _solve(unknown, plan, epsilon, accountant),
         tuple(
-            _or_problem(
+            or_problem(
                 name, lambda name: _solve(unknown, plan, epsilon, name, coarse=True)
             )
             for name in others
@@ -145,7 +147,7 @@ def spend(
         return Answer(name, curve.epsilon(_known(delta)), curve.bound)
 
     names = _COMPARED if compare is None else compare
-    others = tuple(_or_problem(name, report) for name in names if name != "pld")
+    others = tuple(or_problem(name, report) for name in names if name != "pld")
     if epsilon is not None:
         certified = delta_interval(event, epsilon)
         return Spending("delta", plan, epsilon, certified, others)
@@ -153,7 +155,8 @@ def spend(
     return Spending("epsilon", plan, None, certified, others)
 
 
-def _or_problem(name: str, ask: Callable[[str], Answer]) -> Answer:
+def or_problem(name: str, ask: Callable[[str], Answer]) -> Answer:
+    """An accountant's answer, or why it has none."""
     try:
         return ask(name)
     except DrdpError as error:
@@ -186,7 +189,7 @@ def _solve(
 
     # An estimate is shown for what it is: never as the certified answer.
     allow = name != "pld"
-    solver = {"noise_multiplier": _noise, "steps": _steps, "rate": _rate}[unknown]
+    solver = {"noise_multiplier": solved_noise, "steps": _steps, "rate": _rate}[unknown]
     try:
         value, solved = solver(plan, accountant, target, allow)
     except CalibrationError as error:
@@ -197,9 +200,10 @@ def _solve(
     return Answer(name, value, bounds[-1], solved, _cost(solved, target, coarse))
 
 
-def _noise(
+def solved_noise(
     plan: Plan, accountant: Accountant, target: Within, allow: bool
 ) -> tuple[float, Plan]:
+    """The noise multiplier that meets a target, and the plan with it."""
     rate, steps = float(plan.rate or 1), plan.steps or 1
     plain = plan.sampling == "poisson" and plan.stage_one_noise is None
     if not allow and plain and plan.adjacency != "replace-one":

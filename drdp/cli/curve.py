@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import click
 from drdp.cli import options, plot
 from drdp.cli.numbers import nearest, plain, up
 from drdp.cli.plan import read_plan
+from drdp.cli.progress import watched
 from drdp.cli.render import columns, document, json_text
 from drdp.cli.series import Against, Curves, trace
 
@@ -26,14 +25,6 @@ def _points(text: str) -> int:
     if not 2 <= points <= _MOST_POINTS:
         raise click.BadParameter(f"must lie in [2, {_MOST_POINTS}], got {text}")
     return points
-
-
-def _picture(text: str) -> Path:
-    path = Path(text)
-    if path.suffix[1:].lower() not in plot.FORMATS:
-        known = ", ".join(f".{form}" for form in plot.FORMATS)
-        raise click.BadParameter(f"must end in one of {known}; got {text!r}")
-    return path
 
 
 @options.command(
@@ -64,14 +55,7 @@ drdp curve --sigma 1 --steps 20 --rate 0.05 --against epsilon --json
     text="Points of each curve.",
     default="21",
 )
-@options.option(
-    "--plot",
-    "picture",
-    check=_picture,
-    metavar="FILE",
-    text="Draw into this .png, .svg or .pdf file instead of printing a table.",
-    required=False,
-)
+@options.picture("Draw into this .png, .svg or .pdf file instead of printing a table.")
 @options.as_json
 def curve(
     *,
@@ -94,7 +78,7 @@ def curve(
         against=against,
         accountant=accountant,
         points=points,
-        progress=_progress,
+        progress=watched,
     )
     if picture is not None:
         plot.save(curves, picture)
@@ -104,15 +88,6 @@ def curve(
         click.echo(f"wrote {picture}")
     else:
         _print(curves)
-
-
-def _progress(jobs: Sequence[Any]) -> Iterator[Any]:
-    """The jobs, with a progress bar on stderr where somebody watches it."""
-    if not sys.stderr.isatty():
-        yield from jobs
-        return
-    with click.progressbar(jobs, label="computing", file=sys.stderr) as bar:
-        yield from bar
 
 
 def _print(curves: Curves) -> None:

@@ -19,14 +19,18 @@ from drdp.errors import DrdpError
 __all__ = ["LazyGroup", "main"]
 
 _COMMANDS = {
-    "calibrate": ("calibrate", "The noise that a privacy budget needs."),
+    "calibrate": ("calibrate", "The noise that a budget, or a bound on risk, needs."),
     "epsilon": ("spend", "The epsilon that a run costs."),
     "delta": ("spend", "The delta that a run costs."),
     "steps": ("budget", "How many rounds a privacy budget buys."),
     "rate": ("budget", "The largest sampling rate that a budget allows."),
+    "risk": ("risk", "What an attacker can achieve against a run."),
     "table": ("table", "The paper's table of noise and epsilon, or any grid."),
     "curve": ("curve", "Epsilon against rounds, or delta against epsilon."),
     "threat": ("threat", "What a run costs against whom, and the noise it needs."),
+    "sweep": ("sweep", "Noise, epsilon or risk over a grid."),
+    "statement": ("statement", "A guarantee with everything that belongs to it."),
+    "compare": ("compare", "All accountants side by side on one event."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 
@@ -111,11 +115,11 @@ def _fail(message: str) -> NoReturn:
 )
 @click.version_option(__version__, "-V", "--version", prog_name="drdp")
 def main() -> None:
-    r"""Privacy accounting with certified bounds.
+    """Privacy accounting with certified bounds.
 
     \b
     drdp calibrate --epsilon 2 --steps 20 --rate 0.05
         how much noise do 20 rounds need, with 5 % of the clients in each?
     drdp epsilon --sigma 1 --steps 20 --rate 0.05
         what have 20 rounds with this noise cost?
-    """
+    """  # noqa: D301 - click reads the escape as "leave these lines as they are"

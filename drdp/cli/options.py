@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +18,7 @@ __all__ = [
     "ACCOUNTANTS",
     "ADJACENCIES",
     "LONGEST_LIST",
+    "PICTURES",
     "SAMPLINGS",
     "Command",
     "accountant",
@@ -28,6 +30,9 @@ __all__ = [
     "epsilon",
     "listed",
     "option",
+    "optional_epsilon",
+    "optional_sigma",
+    "picture",
     "positive",
     "probability",
     "rate",
@@ -46,6 +51,7 @@ Check = Callable[[str], Any]
 ACCOUNTANTS = ("pld", "rdp", "gdp", "edgeworth", "prv")
 ADJACENCIES = ("add-remove", "zero-out", "replace-one")
 SAMPLINGS = ("poisson", "fixed", "truncated", "allocation", "shuffle", "all")
+PICTURES = ("png", "svg", "pdf")
 _LARGEST_COUNT = 10**9
 LONGEST_LIST = 100
 _LONGEST = 400  # characters of a number; Python's own limit is near 4300 digits
@@ -192,22 +198,34 @@ def option(
     )
 
 
-epsilon = option(
-    "--epsilon",
-    "--target-epsilon",
-    check=positive,
-    metavar="E",
-    text="The privacy budget: an epsilon above 0.",
-)
-sigma = option(
-    "--sigma",
-    "--noise-multiplier",
-    "noise_multiplier",
-    check=positive,
-    metavar="S",
-    text="Noise standard deviation / clip norm, or / (2 x clip norm) with"
-    " --sampling fixed.",
-)
+def _epsilon(required: bool) -> Callable[[Wrap], Wrap]:
+    return option(
+        "--epsilon",
+        "--target-epsilon",
+        check=positive,
+        metavar="E",
+        text="The privacy budget: an epsilon above 0.",
+        required=required,
+    )
+
+
+epsilon, optional_epsilon = _epsilon(required=True), _epsilon(required=False)
+
+
+def _sigma(required: bool) -> Callable[[Wrap], Wrap]:
+    return option(
+        "--sigma",
+        "--noise-multiplier",
+        "noise_multiplier",
+        check=positive,
+        metavar="S",
+        text="Noise standard deviation / clip norm, or / (2 x clip norm) with"
+        " --sampling fixed.",
+        required=required,
+    )
+
+
+sigma, optional_sigma = _sigma(required=True), _sigma(required=False)
 sigmas = option(
     "--sigma",
     "--noise-multiplier",
@@ -347,6 +365,21 @@ def compare(wrapped: Wrap) -> Wrap:
         "  Default: gdp,rdp, and pld where it is not asked already.",
         required=False,
     )(wrapped)
+
+
+def picture(text: str) -> Callable[[Wrap], Wrap]:
+    """``--plot``, the file of a picture."""
+
+    def read(name: str) -> Path:
+        path = Path(name)
+        if path.suffix[1:].lower() not in PICTURES:
+            known = ", ".join(f".{form}" for form in PICTURES)
+            raise click.BadParameter(f"must end in one of {known}; got {name!r}")
+        return path
+
+    return option(
+        "--plot", "picture", check=read, metavar="FILE", text=text, required=False
+    )
 
 
 as_json = click.option(

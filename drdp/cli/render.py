@@ -14,7 +14,17 @@ from drdp.cli.numbers import about, between, down, nearest, plain, up
 from drdp.cli.plan import Plan
 from drdp.privacy.curves import Interval
 
-__all__ = ["columns", "document", "inversion", "json_text", "spending"]
+__all__ = [
+    "answer_table",
+    "certified_part",
+    "columns",
+    "document",
+    "guarantee",
+    "inversion",
+    "json_text",
+    "kind",
+    "spending",
+]
 
 _LABELS = {"noise_multiplier": "noise multiplier", "steps": "rounds", "rate": "rate"}
 _HEADERS = {"noise_multiplier": "noise", "steps": "rounds", "rate": "rate"}
@@ -73,9 +83,9 @@ def inversion(report: Inversion, *, as_json: bool) -> None:
     if plan is None or certified is None:
         raise TypeError("the first answer of a report is never a problem")
     label = _LABELS[report.unknown]
-    kind = "certified" if answer.accountant == "pld" else _kind(answer)
+    sort = "certified" if answer.accountant == "pld" else kind(answer)
     value = click.style(_value(report, answer), bold=True)
-    click.echo(f"{label:<18} {value}  ({answer.accountant}, {kind})")
+    click.echo(f"{label:<18} {value}  ({answer.accountant}, {sort})")
     click.echo(
         f"{'certified epsilon':<18} {between(certified)}  at delta"
         f" {plain(plan.delta or 0)}"
@@ -94,8 +104,10 @@ def inversion(report: Inversion, *, as_json: bool) -> None:
             "really spends epsilon",
             "",
         )
-        _table(header, report.others, [_row(report, one) for one in report.others])
-    _guarantee(plan, certified)
+        answer_table(
+            header, report.others, [_row(report, one) for one in report.others]
+        )
+    guarantee(plan, certified)
 
 
 def _remark(report: Inversion) -> str:
@@ -115,7 +127,7 @@ def _row(report: Inversion, answer: Answer) -> Sequence[str]:
     return (
         answer.accountant,
         _value(report, answer),
-        _kind(answer),
+        kind(answer),
         about(answer.certified),
         _verdict(report.verdict(answer), report, answer),
     )
@@ -154,11 +166,12 @@ def _verdict(verdict: Verdict, report: Inversion, answer: Answer) -> str:
     return f"UNDER-REPORTS by {nearest(answer.certified.lower - report.epsilon, 3)}"
 
 
-def _kind(answer: Answer) -> str:
+def kind(answer: Answer) -> str:
+    """Whether an accountant's answer is a bound or an estimate."""
     return "estimate" if answer.bound == "estimate" else "bound"
 
 
-def _table(
+def answer_table(
     header: Sequence[str], answers: Sequence[Answer], rows: Sequence[Sequence[str]]
 ) -> None:
     """The rows, and under them why some accountant has no answer."""
@@ -188,8 +201,8 @@ def spending(report: Spending, *, as_json: bool) -> None:
         click.echo(f"\nThe {report.quantity} that other accountants report:\n")
         header = ("accountant", report.quantity, "kind", "")
         rows = [_reported(report, one) for one in report.others]
-        _table(header, report.others, rows)
-    _guarantee(plan, certified, report)
+        answer_table(header, report.others, rows)
+    guarantee(plan, certified, report)
 
 
 def _reported(report: Spending, answer: Answer) -> Sequence[str]:
@@ -199,10 +212,10 @@ def _reported(report: Spending, answer: Answer) -> Sequence[str]:
     verdict = "no less than the certified value"
     if report.verdict(answer) == "under-reports":
         verdict = f"UNDER-REPORTS by {nearest(certified.lower - answer.value, 3)}"
-    return answer.accountant, up(answer.value), _kind(answer), verdict
+    return answer.accountant, up(answer.value), kind(answer), verdict
 
 
-def _guarantee(plan: Plan, certified: Interval, report: Spending | None = None) -> None:
+def guarantee(plan: Plan, certified: Interval, report: Spending | None = None) -> None:
     """The guarantee in words, with everything it assumes."""
     asked = None if report is None else report.epsilon
     epsilon = up(certified.upper) if asked is None else plain(asked)
@@ -278,13 +291,13 @@ def _inversion_document(report: Inversion) -> dict[str, Any]:
         "accountant": answer.accountant,
         "bound": answer.bound,
         "verdict": report.verdict(answer),
-        **_certified(answer.certified),
+        **certified_part(answer.certified),
         "comparisons": [
             {
                 "accountant": other.accountant,
                 report.unknown: other.value,
                 "bound": other.bound,
-                **_certified(other.certified),
+                **certified_part(other.certified),
                 "verdict": None if other.problem else report.verdict(other),
                 "problem": other.problem,
             }
@@ -302,7 +315,7 @@ def _spending_document(report: Spending) -> dict[str, Any]:
         report.quantity: report.certified.upper,
         "accountant": "pld",
         "bound": "upper",
-        **_certified(report.certified),
+        **certified_part(report.certified),
         "comparisons": [
             {
                 "accountant": other.accountant,
@@ -316,7 +329,8 @@ def _spending_document(report: Spending) -> dict[str, Any]:
     }
 
 
-def _certified(interval: Interval | None) -> dict[str, Any]:
+def certified_part(interval: Interval | None) -> dict[str, Any]:
+    """A certified interval under the keys that every command shares."""
     if interval is None:
         return {"method": None, "certified": None}
     ends = {"lower": interval.lower, "upper": interval.upper}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, final
+from typing import Literal, Protocol, final, runtime_checkable
 
 from drdp import _check
 from drdp.errors import CalibrationError, EstimateRefusedError, InvalidArgumentError
@@ -24,6 +24,7 @@ from drdp.privacy.curves import Accountant, PrivacyCurve
 from drdp.privacy.events import Event
 
 __all__ = [
+    "Graded",
     "Target",
     "Within",
     "calibrate",
@@ -37,6 +38,15 @@ class Target(Protocol):
 
     def __call__(self, curve: PrivacyCurve, /) -> bool:
         """Whether the curve meets the target."""
+        ...
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """A target that also says how far from it a curve is."""
+
+    def excess(self, curve: PrivacyCurve) -> float:
+        """At most 0 exactly where the target is met, and smooth in between."""
         ...
 
 
@@ -196,7 +206,7 @@ def _excess(
             f"the accountant answers with an {curve.bound!r} curve for this event,"
             " which is no guarantee; use pld_curve, or pass allow_estimate=True"
         )
-    if not isinstance(target, Within):
+    if not isinstance(target, Graded):
         return -1.0 if target(curve) else 1.0
     return target.excess(curve)
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol, final
 
 from drdp import _check
 from drdp.privacy.events import Event
+from drdp.privacy.tradeoff import least_error
 
 __all__ = ["Accountant", "Bound", "Interval", "PrivacyCurve", "in_both", "invert"]
 
@@ -105,50 +106,19 @@ class PrivacyCurve:
         """The smallest type II error of any attack with type I error `alpha`.
 
         This is the trade-off curve f(alpha) of f-DP (Dong, Roth and Su,
-        arXiv:1905.02383, Proposition 6), the supremum over the lines that the
-        profile supports, taken over a fine set of them: for an upper curve the
-        value is never above the truth.
+        arXiv:1905.02383, Proposition 6): the highest of the lines that the
+        profile supports.  For an upper curve the value is never above the
+        true one, for a lower curve never below it.  The profile is that of the
+        worse of two orders at each epsilon: an attack on a single pair may fall
+        short of its trade-off.
         """
         alpha = _check.rate(alpha=alpha)
-
-        def steep(epsilon: float) -> float:
-            return 1.0 - self.delta(epsilon) - math.exp(min(epsilon, 700.0)) * alpha
-
-        def flat(epsilon: float) -> float:
-            return math.exp(-epsilon) * (1.0 - self.delta(epsilon) - alpha)
-
-        return max(0.0, _most(steep), _most(flat))
+        return least_error(self.delta, alpha, every=self.bound == "lower")
 
     @property
     def advantage(self) -> float:
         """The largest membership advantage, TPR - FPR, of any attack."""
         return self.delta(0.0)
-
-
-def _most(function: Callable[[float], float]) -> float:
-    """The largest value of a function of epsilon >= 0 with a single peak."""
-    low, here, step = 0.0, 0.0, 0.25
-    best = function(here)
-    while here + step < 700.0:
-        value = function(here + step)
-        if value < best:
-            break
-        low, here, best, step = here, here + step, value, 2.0 * step
-    high = min(here + step, 700.0)
-    share = 0.5 * (math.sqrt(5.0) - 1.0)
-    a, b = high - share * (high - low), low + share * (high - low)
-    at_a, at_b = function(a), function(b)
-    while high - low > 1e-7 * (1.0 + low):
-        best = max(best, at_a, at_b)
-        if at_a > at_b:
-            high, b, at_b = b, a, at_a
-            a = high - share * (high - low)
-            at_a = function(a)
-        else:
-            low, a, at_a = a, b, at_b
-            b = low + share * (high - low)
-            at_b = function(b)
-    return best
 
 
 def invert(

@@ -1,28 +1,21 @@
 """Certified answers from the contour sum, where it converges.
 
 The kernels answer the usual case in one call (`worst.worst`); what they find
-too long or too ill-placed for the saddle point is tried again here, with more
-work allowed and by searching epsilon directly.
+too long or too ill-placed for the saddle point is summed by parts, the rare
+large losses by themselves (`rare`), or asked again with patience (`asking`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from types import ModuleType
-from typing import Literal, NamedTuple, final
+from typing import Literal
 
+from drdp.privacy.asking import Ask, Composition, Point, composition, direction
 from drdp.privacy.curves import Interval, in_both
-from drdp.privacy.events import (
-    Adjacency,
-    Event,
-    Gaussian,
-    Laplace,
-    PoissonSampled,
-)
-from drdp.privacy.kernel import compiled, gear, is_plain
+from drdp.privacy.events import Event
+from drdp.privacy.kernel import compiled, gear
 
-__all__ = ["Composition", "composition", "exact_interval", "is_narrow"]
+__all__ = ["directed_delta", "exact_interval", "is_narrow"]
 
 Question = Literal["epsilon", "delta"]
 
@@ -31,10 +24,9 @@ _FINEST = 1e-12  # relative error of delta
 _LEAST_DELTA = 1e-290
 _NIL = math.log(_LEAST_DELTA) - 1.0
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
-_CAP = 6e7
 _PLAIN_RARE, _CAP_RARE = 2e6, 4e8  # the same for rare losses
 _BY_PARTS = "contour by parts"
-_OUT_OF_WORK, _NO_CONVERGENCE, _AT_ZERO, _BELOW = 2, 4, 5, 6  # statuses of the kernel
+_OUT_OF_WORK, _AT_ZERO, _BELOW = 2, 5, 6  # statuses of the kernel
 
 
 def exact_interval(
@@ -74,6 +66,26 @@ def exact_interval(
     return found
 
 
+def directed_delta(
+    parts: tuple[tuple[Event, int], ...], epsilon: float, *, remove: bool
+) -> Interval | None:
+    """delta in one direction alone, or None where the contour sum is not cheap.
+
+    Args:
+        parts: Atoms and their counts.
+        epsilon: At least 0.
+        remove: Whether the data set with the unit comes first.
+    """
+    terms = composition(parts)
+    if terms is None:
+        return None
+    point = Ask(terms, False, epsilon, 1e-5, remove, None).run(_CHEAP_CAP)
+    if not isinstance(point, Point):
+        return None
+    low, high = gear(_WORST, 5e3).ends(False, *point)
+    return _interval(low, high, "delta")
+
+
 def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
     """Whether an answer is as precise as was asked for."""
     width = found.upper - found.lower
@@ -85,8 +97,8 @@ def is_narrow(found: Interval, question: Question, tolerance: float) -> bool:
 def _next_to_nothing(terms: Composition, delta: float, aim: float) -> Interval | None:
     """The interval where delta(0), the same in both directions, is hardly above."""
     wanted = math.log(delta)
-    found = _Ask(terms, False, 0.0, aim, True, wanted).run(_CHEAP_CAP)
-    if not isinstance(found, _Point):
+    found = Ask(terms, False, 0.0, aim, True, wanted).run(_CHEAP_CAP)
+    if not isinstance(found, Point):
         return None
     gap = found.log_delta + math.log1p(found.error) - wanted
     if gap <= 0.0:
@@ -96,51 +108,6 @@ def _next_to_nothing(terms: Composition, delta: float, aim: float) -> Interval |
     module = gear(_WORST, 0.0)
     low, high = module.ends(True, 0.0, wanted, found.error + gap, found.slope)
     return Interval(low, high, "contour")
-
-
-@final
-class Composition(NamedTuple):
-    """A composition as the kernels want it."""
-
-    kinds: list[float]
-    rates: list[float]
-    sigmas: list[float]
-    counts: list[float]
-    cuts: list[float]
-
-    def buffers(self, module: ModuleType) -> tuple[object, ...]:
-        """In the form that a gear takes."""
-        if is_plain(module):
-            return tuple(list(column) for column in self)
-        import numpy as np
-
-        return tuple(np.array(self))
-
-
-@final
-class _Point(NamedTuple):
-    epsilon: float
-    log_delta: float
-    error: float
-    slope: float
-
-
-def composition(parts: Iterable[tuple[Event, int]]) -> Composition | None:
-    """Atoms as the kernels take them, or None where they cannot."""
-    rows = []
-    for atom, times in parts:
-        match atom:
-            case Gaussian(noise_multiplier=z):
-                rows.append((1.0, 1.0, z, float(times), math.inf))
-            case Laplace(noise_multiplier=z):
-                rows.append((2.0, 1.0, z, float(times), math.inf))
-            case PoissonSampled(
-                rate=rate, event=Gaussian(noise_multiplier=z), adjacency=relation
-            ) if relation is not Adjacency.REPLACE_ONE:
-                rows.append((0.0, rate, z, float(times), math.inf))
-            case _:
-                return None
-    return Composition(*(list(column) for column in zip(*rows, strict=True)))
 
 
 def _quick(
@@ -272,7 +239,7 @@ def _patient(
     terms: Composition, question: Question, given: float, aim: float
 ) -> Interval | None:
     """The worse of both directions, each by whatever works."""
-    remove = _direction(terms, question, given, aim, remove=True)
+    remove = direction(terms, question, given, aim, remove=True)
     if remove is None:
         return None
     module = gear(_WORST, 5e3)
@@ -284,110 +251,8 @@ def _patient(
     start = module.first_guess(buffers, False, at, False)
     if module.add_is_below(buffers, at, bar, start, _CHEAP_CAP)[0]:
         return _interval(low, high, question)
-    add = _direction(terms, question, given, aim, remove=False)
+    add = direction(terms, question, given, aim, remove=False)
     if add is None:
         return None
     add_low, add_high = module.ends(question == "epsilon", *add)
     return _interval(max(low, add_low), max(high, add_high), question)
-
-
-def _direction(
-    terms: Composition, question: Question, given: float, aim: float, *, remove: bool
-) -> _Point | None:
-    """One direction's answer: cheap tries first, then expensive ones."""
-    asked = math.log(given) if question == "epsilon" else given
-    hint = asked if question == "epsilon" else None
-    ask = _Ask(terms, question == "epsilon", asked, aim, remove, hint)
-    best: _Point | None = None
-    for cap in (_CHEAP_CAP, _CAP):
-        found = ask.run(cap)
-        if isinstance(found, _Point):
-            return found
-        if question == "delta":
-            continue
-        ask_delta = ask._replace(ask_epsilon=False, asked=0.0)
-        if found == _AT_ZERO:
-            at_zero = ask_delta.run(cap)
-            if isinstance(at_zero, _Point) and (
-                at_zero.log_delta + math.log1p(at_zero.error) <= asked
-            ):
-                return _Point(0.0, asked, 0.0, -1.0)
-        point = _search(ask_delta, asked, cap)
-        if point is not None and (best is None or point.error < best.error):
-            best = point
-        if best is not None and best.error <= 10.0 * aim:
-            break
-    return best
-
-
-@final
-class _Ask(NamedTuple):
-    """One question to the kernels; `hint` is what log delta is hardly below."""
-
-    terms: Composition
-    ask_epsilon: bool
-    asked: float
-    aim: float
-    remove: bool
-    hint: float | None
-
-    def run(self, cap: float) -> _Point | int:
-        """The kernel's answer, or its status where it has none."""
-        module = gear(_WORST, 2e4 if cap <= _CHEAP_CAP else math.inf)
-        terms = self.terms.buffers(module)
-        start = module.first_guess(terms, self.ask_epsilon, self.asked, self.remove)
-        epsilon, log_delta, error, slope, _, work, status = module.answer(
-            terms,
-            self.remove,
-            self.ask_epsilon,
-            self.asked,
-            start,
-            self.aim,
-            cap,
-            self.hint if self.hint is not None else module.likely(terms, self.asked),
-            -math.inf,
-        )
-        gear(_WORST, work)
-        if status == 0:
-            return _Point(epsilon, log_delta, error, slope)
-        return int(status)
-
-
-def _search(ask: _Ask, wanted: float, cap: float) -> _Point | None:
-    """epsilon at a given log delta by bracketed Newton steps on delta itself.
-
-    For compositions whose loss is a bulk and a few rare jumps: there the
-    saddle point says little about delta, but delta can still be summed.
-    """
-    low, high = 0.0, math.inf
-    coarse = max(ask.aim, 1e-4)
-    module = gear(_WORST, 0.0)
-    square = module.like_gaussian(ask.terms.buffers(module))
-    epsilon = math.sqrt(-2.0 * square * wanted) + 0.5 * square
-    found: _Point | int = _NO_CONVERGENCE
-    for share in (1.0, 0.6, 1.5, 0.3):
-        found = ask._replace(asked=share * epsilon, aim=coarse).run(cap)
-        if isinstance(found, _Point):
-            break
-    if not isinstance(found, _Point):
-        return None
-    point = found
-    for _ in range(60):
-        gap = point.log_delta - wanted
-        if gap > 0.0:
-            low = point.epsilon
-        else:
-            high = point.epsilon
-        aim = ask.aim if abs(gap) < 1e-5 else coarse
-        epsilon = point.epsilon - gap / point.slope
-        if not low < epsilon < high:
-            epsilon = 0.5 * (low + high) if high < math.inf else 2.0 * low + 1e-3
-        found = ask._replace(asked=epsilon, aim=aim).run(cap)
-        if isinstance(found, _Point):
-            point = found
-        gap = abs(point.log_delta - wanted)
-        met = aim == ask.aim and gap < max(1e-11, 0.1 * aim)
-        if met or not isinstance(found, _Point):
-            error = point.error + math.expm1(min(gap, 1.0))
-            return point._replace(error=error) if error < 0.05 else None
-    return None

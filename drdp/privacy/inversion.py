@@ -17,9 +17,9 @@ from collections.abc import Callable
 from drdp import _check
 from drdp.errors import CalibrationError
 from drdp.privacy._special import solve_gaussian_mu
+from drdp.privacy.asking import Composition, composition
 from drdp.privacy.calibration import Within, calibrate, within
 from drdp.privacy.events import NOTHING, Event, Gaussian, PoissonSampled, atoms
-from drdp.privacy.exact import Composition, composition
 from drdp.privacy.kernel import gear
 from drdp.privacy.pld import pld_curve
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from drdp.privacy import risk
 from drdp.privacy.calibration import calibrate, calibrate_count, within
 from drdp.privacy.distributed import discrete_gaussian_gap, rounded_norm
 from drdp.privacy.events import FixedSizeSampled
@@ -133,6 +134,27 @@ def test_distributed_noise(row):
         assert rounded_norm(first, int(second)) == close(row)
 
 
+FIGURES = {
+    "advantage": lambda curve, _: risk.advantage(curve),
+    "tpr": risk.true_positive_rate,
+    "reconstruction": risk.reconstruction,
+    "bayes error": risk.bayes_error,
+}
+
+
+@pytest.mark.parametrize("row", table("risk"))
+def test_risk(row):
+    event = event_of(row["event"])
+    given = number(row["given"]) if row["given"] else 0.0
+    if row["figure"] == "renyi":
+        found = risk.reconstruction_by_renyi(event, given)
+    else:
+        curve = ACCOUNTANTS[row["accountant"]](event)
+        found = FIGURES[row["figure"]](curve, given)
+    assert found.value == close(row)
+    assert found.bound == ("lower" if row["figure"] == "bayes error" else "upper")
+
+
 def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
     """What Table 3 calls epsilon is this estimate, inverted."""
     for row in (param.values[0] for param in table("noise")):
@@ -144,7 +166,10 @@ def test_the_paper_reproduces_its_own_epsilons_by_the_clt():
             assert claimed == pytest.approx(number(row["epsilon"]), rel=1e-4)
 
 
-NAMES = ["epsilon", "delta", "noise", "renyi", "mu", "beta", "distributed"]
+NAMES = [
+    *("epsilon", "delta", "noise", "renyi", "mu", "beta"),
+    *("risk", "distributed"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -16,8 +16,14 @@ GOOD = {
         "--population": "100",
         "--steps": "20",
     },
+    "risk": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
+    "compare": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
+    "statement": {"--sigma": "1", "--steps": "20", "--rate": "0.05"},
 }
-WITH_DELTA = ("calibrate", "epsilon", "steps", "rate", "table", "curve", "threat")
+WITH_DELTA = (
+    *("calibrate", "epsilon", "steps", "rate", "table", "curve", "threat"),
+    *("risk", "compare", "statement"),
+)
 NOT_A_NUMBER = ("nan", "NaN", "abc", "", "1,5", "0x10", "--", "1/0", "1/", "2%")
 BAD = {
     "--epsilon": ("0", "-1", "-0.0", "inf", "-inf", "1e999", *NOT_A_NUMBER),
@@ -35,6 +41,9 @@ BAD = {
     "--accountant": ("pdl", "", "pld,rdp"),
     "--compare": ("pdl", "", "gdp,", "gdp,all", "none,rdp"),
     "--epsilons": ("0", "1,0", "1,,2", "", "a", "nan", "1;2", ",".join("1" * 101)),
+    "--fprs": ("0", "1", "0.1,2", "0.1,,0.2", "nan", ""),
+    "--priors": ("0", "1", "-1", "1/0", "x", ""),
+    "--clip-norm": ("0", "-1", "inf", "nan", "x"),
     "--points": ("1", "0", "2.5", "1002", "x"),
     "--against": ("delta", ""),
     "--plot": ("figure", "figure.gif", ".png", ""),
@@ -43,7 +52,6 @@ BAD = {
     "--threat": ("printed", ""),
     "--stage-one-noise": ("0", "-1", "inf", "1,2", *NOT_A_NUMBER),
     "--noise-std": ("0", "-1", "inf", *NOT_A_NUMBER),
-    "--clip-norm": ("0", "-1", "inf", *NOT_A_NUMBER),
     "--view": ("server", "", "SUM"),
     "--placement": ("client", ""),
     "--clients-per-round": ("0", "-1", "2.5", "inf", *NOT_A_NUMBER),
@@ -60,9 +68,11 @@ EXTRA = {
     "--unit": ("calibrate",),
     "--accountant": ("calibrate", "steps", "rate", "curve"),
     "--compare": ("calibrate", "epsilon", "delta", "steps", "rate"),
+    "--fprs": ("risk",),
+    "--priors": ("risk",),
     "--points": ("curve",),
     "--against": ("curve",),
-    "--plot": ("curve",),
+    "--plot": ("curve", "risk"),
     "--format": ("table",),
     "--preset": ("table",),
     "--threat": ("table",),
@@ -70,9 +80,8 @@ EXTRA = {
     "--epsilon": ("threat",),
     "--sigma": ("threat",),
     "--rate": ("threat",),
-    **dict.fromkeys(
-        ("--clip-norm", "--view", "--placement", "--blocks", "--honest"), ("threat",)
-    ),
+    "--clip-norm": ("statement", "threat"),
+    **dict.fromkeys(("--view", "--placement", "--blocks", "--honest"), ("threat",)),
     "--colluding": ("threat",),
     "--max-participations": ("threat",),
 }

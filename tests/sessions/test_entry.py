@@ -13,8 +13,8 @@ from drdp.cli import main, spend
 from drdp.errors import MissingPackageError
 
 COMMANDS = (
-    *("calibrate", "epsilon", "delta", "steps", "rate", "table", "curve"),
-    "threat",
+    *("calibrate", "epsilon", "delta", "steps", "rate", "risk", "table", "curve"),
+    *("threat", "sweep", "statement", "compare"),
 )
 
 
