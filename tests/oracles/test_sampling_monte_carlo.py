@@ -70,7 +70,7 @@ def allocation_loss(
         (20, 1.0, 1, 0.3),
         (2, 1.5, 1, 0.4),
         (7, 1.0, 3, 1.0),
-        (50, 0.6, 2, 0.8),
+        pytest.param(50, 0.6, 2, 0.8, marks=pytest.mark.slow),
     ],
 )
 def test_random_allocation(rounds, noise, epochs, epsilon):
