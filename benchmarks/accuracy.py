@@ -52,6 +52,7 @@ def measure(*, quick: bool = False) -> list[Finding]:
     compiled()
     patience = time.perf_counter() + (20.0 if quick else PATIENCE)
     fresh(Setting("warm", 0.01, 100, 1.0, 1e-5))
+    fresh(Setting("warm, rare", 1.4e-5, 2_000_000, 0.9, 1e-20))
     found = []
     for setting in inputs(100 if quick else COUNT):
         start = time.perf_counter()

@@ -14,7 +14,9 @@ from drdp.privacy.line import advance, laplace_turn, log_one_plus
 from drdp.privacy.nodes import Terms
 from drdp.privacy.windows import PartNodes
 
-__all__ = ["jump_line"]
+__all__ = ["RESTART", "jump_line"]
+
+RESTART = 256  # steps after which states are computed afresh
 
 
 @kernel
@@ -59,6 +61,22 @@ def spins(losses: Buffer, h: float) -> tuple[Buffer, Buffer]:
         real[j] = -2.0 * sine * sine
         imaginary[j] = math.sin(h * losses[j])
     return real, imaginary
+
+
+@kernel
+def restart(
+    taus: Buffer, losses: Buffer, y: float, real: Buffer, imaginary: Buffer
+) -> tuple[float, float]:
+    """All states tau (e^(i y L) - 1) at a height, and their sum."""
+    total_r = 0.0
+    total_i = 0.0
+    for j in range(len(taus)):
+        sine = math.sin(0.5 * y * losses[j])
+        real[j] = -2.0 * taus[j] * sine * sine
+        imaginary[j] = taus[j] * math.sin(y * losses[j])
+        total_r += real[j]
+        total_i += imaginary[j]
+    return total_r, total_i
 
 
 @kernel
@@ -144,7 +162,12 @@ def jump_line(
         d_i = 0.0
         g_r = 0.0
         g_i = 0.0
-        if k > 0:
+        if k % RESTART == 0:
+            # afresh from time to time, so that rounding does not build up
+            d_r, d_i = restart(bulk_taus, bulk_losses, y, bulk_r, bulk_i)
+            if which == 1:
+                g_r, g_i = restart(jump_taus, jump_losses, y, jump_r, jump_i)
+        else:
             d_r, d_i = advance(bulk_taus, bulk_spin_r, bulk_spin_i, bulk_r, bulk_i)
             if which == 1:
                 g_r, g_i = advance(jump_taus, jump_spin_r, jump_spin_i, jump_r, jump_i)

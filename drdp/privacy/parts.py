@@ -11,7 +11,7 @@ import math
 
 from drdp.privacy.contour import read
 from drdp.privacy.growth import log_sum, slopes
-from drdp.privacy.jump_line import jump_line
+from drdp.privacy.jump_line import RESTART, jump_line
 from drdp.privacy.jumps import Law, height, spread_out
 from drdp.privacy.kernel import Buffer, kernel, zeros
 from drdp.privacy.nodes import Terms
@@ -370,12 +370,14 @@ def measured(
     for k in range(filled):
         at = (h * k) * (h * k)
         spots += h / math.pi / math.sqrt((order**2 + at) * ((order - 1.0) ** 2 + at))
+    # a state is at most so many turns, or one large angle, from exact
+    turns = float(min(filled, RESTART)) + 4.0
     error += spots * (
         stir * (8.0 * math.exp(-effort_x) + 4.0 * brims)
         + 1e-19 * (len(low[0]) + len(high[0])) * stir
-        + 4e-16 * min(drift * y, 1e16) * filled
+        + 4e-16 * min(drift * y, 1e16) * turns
     )
-    rounding = 20.0 + filled * stir + math.fabs(log_scale) + math.fabs(order * e)
+    rounding = 20.0 + turns * stir + math.fabs(log_scale) + math.fabs(order * e)
     error += mass * 4e-15 * rounding
     log_part = log_scale - (order - 1.0) * e + math.log(total)
     return log_part, error / total + 1e-10, 1.0 - inner / total, work, 0
