@@ -50,7 +50,7 @@ def exact_interval(
     found = _quick(terms, question, given, aim)
     if found is not None and is_narrow(found, question, tolerance):
         return found
-    if found is None and question == "delta" and _is_nil(terms, given):
+    if question == "delta" and _is_nil(terms, given):
         return Interval(0.0, _LEAST_DELTA, "Chernoff's bound")
     found = in_both(found, _quick(terms, question, given, _FINEST))
     if found is None and question == "epsilon":
