@@ -66,7 +66,13 @@ def expm1_less(t: float, bump: float) -> float:
 
 @kernel
 def grid_step(
-    s: float, order: float, q: float, y: float, posterior: float, effort: float
+    s: float,
+    order: float,
+    q: float,
+    y: float,
+    posterior: float,
+    effort: float,
+    most: float,
 ) -> tuple[float, float]:
     """A trapezoidal step in x whose relative aliasing error is e^-effort; its shift.
 
@@ -74,7 +80,8 @@ def grid_step(
     most exp(s^2 phi^2 / 2 + |y| arg), arg being that of 1 - p + p e^(i phi)
     with p the posterior at the right end; for negative orders also by
     |cos(phi/2)|^order or (1-q)^order.  The branch points are at phi = pi.  The
-    step is the largest over phi.
+    step is the largest over phi up to `most`: where x is cut off, the shift
+    falls from phi to 0 on the way to the cut, and arg grows up to pi / 2 only.
     """
     best = 0.0
     shift = 0.0
@@ -82,7 +89,7 @@ def grid_step(
     if order >= 0.0:
         phi = math.sqrt(2.0 * (effort + 0.7)) / s
         if y == 0.0 or phi < 0.12:
-            phi = min(phi, _SHIFT * _SHIFTS)
+            phi = min(phi, _SHIFT * _SHIFTS, most)
             turn = math.atan2(
                 posterior * math.sin(phi), 1.0 - posterior + posterior * math.cos(phi)
             )
@@ -94,6 +101,8 @@ def grid_step(
     flat = order * math.log1p(-q) if q < 1.0 else math.inf
     for i in range(_SHIFTS):
         phi = _SHIFT * (i + 1)
+        if phi > most:
+            break
         growth = 0.5 * square * phi * phi
         if y > 0.0:
             across = 1.0 - posterior + posterior * _COSINE[i]
@@ -291,7 +300,7 @@ def log_moment(
         cut: Right end of the x range; infinity for none.
         effort: e^-effort is the relative aliasing error.
     """
-    step, shift = grid_step(s, order, q, 0.0, 1.0, effort)
+    step, shift = grid_step(s, order, q, 0.0, 1.0, effort, math.pi)
     bow = BOW * shift
     low, count = extent(order, q, s, cut, step, bow, effort)
     xs = zeros(count)

@@ -95,7 +95,8 @@ def layout(
             if y > 0.0:
                 far = max(order, 1.0) + (math.sqrt(2.0 * own) + 1.0) * s
                 posterior = posterior_at(min(far, cuts[i]), rates[i], s)
-            step, shift = grid_step(s, order, rates[i], y, posterior, own)
+            most = 0.5 * math.pi if cuts[i] < math.inf else math.pi
+            step, shift = grid_step(s, order, rates[i], y, posterior, own, most)
             bow = BOW * shift
             steps[i] = step
             steps[len(kinds) + i] = bow

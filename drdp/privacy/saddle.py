@@ -51,7 +51,7 @@ def order_limit(terms: Terms, remove: bool) -> float:
     limit = 17.0 if remove else 20.0
     for i in range(len(kinds)):
         if kinds[i] == 0.0 and (cuts[i] == math.inf or not remove):
-            step, _ = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0)
+            step, _ = grid_step(sigmas[i], 2.0, rates[i], 0.0, 1.0, 20.0, math.pi)
             reach = (10.0 + 1e5 * step) / (1.0 if remove else rates[i])
             limit = min(limit, math.log(reach))
     return limit

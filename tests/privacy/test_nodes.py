@@ -114,7 +114,7 @@ def test_a_neighbour_is_never_told_too_small_a_moment(atom, remove, size, shift,
 @given(ATOMS, st.floats(-30.0, 30.0), st.floats(8.0, 40.0))
 def test_the_effort_of_a_step_is_what_it_was_made_for(atom, order, effort):
     rate, noise, _ = atom
-    step, _ = grid_step(noise, order, rate, 0.0, 1.0, effort)
+    step, _ = grid_step(noise, order, rate, 0.0, 1.0, effort, math.pi)
     found = grid_effort(step, noise, order, rate)
     assert found >= effort - 1e-6
     # more is only found where a better shift lies between those that are tried

@@ -103,6 +103,22 @@ def test_the_contour_agrees_where_it_converges():
     assert compared > 40
 
 
+def test_the_contour_is_as_good_where_the_loss_is_cut_off():
+    """The shift dwindles towards the cut, and the argument may grow meanwhile.
+
+    The truth is a 30-digit quadrature over the loss of one of both rounds.
+    """
+    run = PoissonSampled(0.00042560245064853603, Gaussian(6.688443078083202)) * 2
+    low, high, _ = delta_interval(run, 0.0007519437963)
+    assert low <= 2.48394578287465e-14 * (1 + 1e-12)
+    assert high >= 2.48394578287465e-14 * (1 - 1e-12)
+    low, high, _ = epsilon_interval(run, 2.48394578287465e-14)
+    assert low <= 0.0007519437963 <= high
+    run = PoissonSampled(0.001996680575768399, Gaussian(3.1015804160915077)) * 2
+    low, high, _ = delta_interval(run, 0.0010161742877486393)
+    assert low <= 8.89109811692279e-5 <= high
+
+
 @pytest.mark.parametrize("name", HARD)
 def test_hard_answers_are_narrow_and_consistent(name):
     rate, noise, steps, delta = HARD[name]
