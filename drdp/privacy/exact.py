@@ -26,6 +26,7 @@ _NIL = math.log(_LEAST_DELTA) - 1.0
 _CHEAP_CAP = 1e6  # passes of the inner loop, a fifth of a second in plain Python
 _PLAIN_RARE, _CAP_RARE = 2e6, 4e8  # the same for rare losses
 _BY_PARTS = "contour by parts"
+_STEADY = 1e-2  # relative error of delta within which its slope is taken as given
 _OUT_OF_WORK, _AT_ZERO, _BELOW = 2, 5, 6  # statuses of the kernel
 
 
@@ -106,8 +107,16 @@ def _next_to_nothing(terms: Composition, delta: float, aim: float) -> Interval |
     if gap > 1e-3:
         return None
     module = gear(_WORST, 0.0)
-    low, high = module.ends(True, 0.0, wanted, found.error + gap, found.slope)
-    return Interval(low, high, "contour")
+    _, high = module.ends(True, 0.0, wanted, found.error + gap, found.slope)
+    high *= 3.0
+    # the slope at 0 says little about what follows: the end itself is tested
+    for remove in (True, False):
+        there = Ask(terms, False, high, 1e-9, remove, wanted).run(_CHEAP_CAP)
+        if not isinstance(there, Point):
+            return None
+        if there.log_delta + math.log1p(there.error) > wanted:
+            return None
+    return Interval(0.0, high, "contour")
 
 
 def _quick(
@@ -215,6 +224,11 @@ def _rare(
     elif status == 0:
         module = gear(_WORST, 5e3)
         low, high = module.ends(question == "epsilon", epsilon, log_delta, error, slope)
+        if question == "epsilon" and error > _STEADY:
+            high = _tested(terms, asked, epsilon, high)
+            low = 0.0
+            if high == math.inf:
+                return None
     else:
         return None
     module = gear(_WORST, 2e4)
@@ -233,6 +247,19 @@ def _rare(
         max(found.upper, add.upper),
         _BY_PARTS if add.upper <= found.upper else f"{_BY_PARTS} and {add.method}",
     )
+
+
+def _tested(terms: Composition, wanted: float, epsilon: float, high: float) -> float:
+    """An upper end that was tested itself, where the slope says too little."""
+    module = gear(_RARE, _PLAIN_RARE)
+    for factor in (1.0, 3.0, 10.0):
+        end = epsilon + factor * (high - epsilon)
+        _, log_delta, error, _, _, status = module.rare_answer(
+            terms.buffers(module), False, end, 1e-3, _CAP_RARE
+        )
+        if status == 0 and log_delta + math.log1p(error) <= wanted:
+            return end
+    return math.inf
 
 
 def _patient(
