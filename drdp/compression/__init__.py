@@ -1,0 +1,1 @@
+"""Updates to short codes and back, with the event of the codec's own fitting."""

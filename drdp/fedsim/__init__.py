@@ -1,0 +1,1 @@
+"""Federated training with the privacy core inside: parts in, rounds out."""

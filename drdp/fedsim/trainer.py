@@ -1,0 +1,63 @@
+"""What a trainer is: clients' flat updates from flat parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Trainer", "Update"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What one client's local training changed.
+
+    Args:
+        client: The client's number.
+        delta: New minus old trainable parameters, flat float32.
+        loss: Mean training loss over the local steps; private, never released.
+        examples: How many examples were used; private, never a weight.
+    """
+
+    client: int
+    delta: NDArray[np.float32]
+    loss: float
+    examples: int
+
+
+class Trainer(Protocol):
+    """Local training of clients that share one flat vector of parameters.
+
+    An update depends on the parameters, the client's own data and the seed, and
+    on nothing else: not on which clients train beside it.
+    """
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients there are."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Length of the flat vector."""
+        ...
+
+    def initial(self) -> NDArray[np.float32]:
+        """The parameters that training starts from."""
+        ...
+
+    def updates(
+        self, parameters: NDArray[np.float32], clients: Sequence[int], seed: int
+    ) -> Iterator[Update]:
+        """One update per client, in order; memory does not grow with the cohort."""
+        ...
+
+    def evaluate(self, parameters: NDArray[np.float32]) -> Mapping[str, float]:
+        """Metrics on public held-out data, such as ``{"loss": 2.41}``."""
+        ...

@@ -1,0 +1,1 @@
+"""Releases that know what they released: bounding, noise and their event."""

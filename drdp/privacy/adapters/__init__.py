@@ -1,0 +1,1 @@
+"""Host libraries' interfaces with the certified accountant behind them."""
