@@ -14,6 +14,7 @@ __all__ = [
     "EstimateRefusedError",
     "InvalidArgumentError",
     "MissingPackageError",
+    "RunFolderError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
 ]
@@ -52,3 +53,7 @@ class CodecError(DrdpError, ValueError):
 
 class MissingPackageError(DrdpError, ImportError):
     """An optional package is needed here; the message says how to install it."""
+
+
+class RunFolderError(DrdpError):
+    """A run's folder cannot be used; the message says why and what to do."""

@@ -1,0 +1,298 @@
+"""A run's folder: what is in it, and how it survives being killed.
+
+- ``config.toml``: all settings, defaults included;
+- ``plan.json``: what was worked out before the first round;
+- ``ledger.sqlite``: what was spent;
+- ``metrics.jsonl``: a line per round;
+- ``checkpoint.safetensors``: the state after the last whole round;
+- ``secret.key``: the key of cohorts and noise, erased at the end;
+- ``adapter/``, ``statement.txt``, ``statement.json``: the result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from drdp.errors import InvalidArgumentError, RunFolderError
+from drdp.fedsim.config import Config, read, written
+
+if TYPE_CHECKING:
+    from drdp.fedsim.simulate import State
+
+__all__ = ["RunFolder", "toml"]
+
+_CONFIG = "config.toml"
+
+
+@final
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def ledger(self) -> Path:
+        """The durable record of what was spent."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def key(self) -> Path:
+        """The secret key, while the run goes on."""
+        return self.path / "secret.key"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter, in peft's own format."""
+        return self.path / "adapter"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON document a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a run in this folder."""
+        return (self.path / _CONFIG).exists()
+
+    def begin(self, config: Config) -> None:
+        """Make the folder and write the settings.
+
+        Raises:
+            RunFolderError: If there is something in it already.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            taken = sorted(
+                one.name for one in self.path.iterdir() if one.name != "lock"
+            )
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make the run folder {self.path}: {error.strerror}; choose"
+                " another one with --out"
+            ) from None
+        if self.started:
+            raise RunFolderError(
+                f"{self.path} holds a run already; go on with --resume, or choose"
+                " another folder with --out"
+            )
+        if taken:
+            raise RunFolderError(
+                f"{self.path} is not empty (it holds {taken[0]}); choose another"
+                " folder with --out"
+            )
+        self._write(_CONFIG, toml(written(config)).encode())
+
+    def config(self) -> Config:
+        """The settings that the run began with.
+
+        Raises:
+            RunFolderError: If there is no run in the folder.
+        """
+        import tomllib
+
+        try:
+            text = (self.path / _CONFIG).read_text(encoding="utf-8")
+            return read(tomllib.loads(text))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"there is no run in {self.path} to resume: {_CONFIG} is missing"
+            ) from None
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunFolderError(
+                f"{self.path / _CONFIG} cannot be read: {error}"
+            ) from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder; a killed one lets go.
+
+        Raises:
+            RunFolderError: If another process has it.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / "lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"another process is running in {self.path}; wait for it, or choose"
+                " another folder"
+            ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write to the run folder {self.path}: {error.strerror}"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Keep what was worked out before the first round."""
+        self.write_json("plan.json", plan)
+
+    def plan(self) -> dict[str, Any] | None:
+        """What was worked out, or None if the run had not come that far."""
+        try:
+            found: dict[str, Any] = json.loads(
+                (self.path / "plan.json").read_text(encoding="utf-8")
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{self.path / 'plan.json'} cannot be read: {error}"
+            ) from None
+        return found
+
+    def write_json(self, name: str, document: Mapping[str, Any]) -> None:
+        """A JSON file, whole or not at all."""
+        text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+        self._write(name, text.encode())
+
+    def write_text(self, name: str, text: str) -> None:
+        """A text file, whole or not at all."""
+        self._write(name, text.encode())
+
+    def save(self, state: State) -> None:
+        """Keep the state of the run, whole or not at all."""
+        from safetensors.numpy import save
+
+        arrays = {"parameters": state.parameters}
+        arrays |= {f"memory.{name}": array for name, array in state.memory.items()}
+        self._write("checkpoint.safetensors", save(arrays, {"round": str(state.round)}))
+
+    def load(self) -> State | None:
+        """The last state that was kept, or None.
+
+        Raises:
+            RunFolderError: If the checkpoint is damaged.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        from drdp.fedsim.simulate import State
+
+        file = self.path / "checkpoint.safetensors"
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, "np") as stored:
+                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+                done = int(stored.metadata()["round"])
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise RunFolderError(f"{file} is damaged: {error}") from None
+        memory = {
+            name.removeprefix("memory."): array
+            for name, array in arrays.items()
+            if name.startswith("memory.")
+        }
+        return State(done, arrays["parameters"], memory)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """One more line of metrics, on disk before this returns."""
+        with self.metrics.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def records(self) -> list[dict[str, Any]]:
+        """The metrics so far; a line that was cut off by a crash is left out."""
+        found: list[dict[str, Any]] = []
+        if not self.metrics.exists():
+            return found
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+        return found
+
+    def rewind(self, rounds: int) -> None:
+        """Drop metrics of rounds that the checkpoint does not have."""
+        kept = [one for one in self.records() if one.get("round", 0) <= rounds]
+        text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in kept)
+        self._write(self.metrics.name, text.encode())
+
+    def erase_key(self) -> None:
+        """Forget the key: from now on nobody can replay the noise."""
+        with contextlib.suppress(FileNotFoundError):
+            size = self.key.stat().st_size
+            with self.key.open("r+b") as stream:
+                stream.write(bytes(size))
+                stream.flush()
+                os.fsync(stream.fileno())
+            self.key.unlink()
+
+    def _write(self, name: str, content: bytes) -> None:
+        target = self.path / name
+        rough = self.path / f".{name}.part"
+        try:
+            with rough.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            rough.replace(target)
+            folder = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write {target}: {error.strerror}; what was there before is"
+                " untouched"
+            ) from None
+
+
+def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Tables of plain values as TOML.
+
+    >>> print(toml({"run": {"rounds": 20, "method": "pca"}}), end="")
+    [run]
+    rounds = 20
+    method = "pca"
+    """
+    blocks = [
+        "\n".join(
+            [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+        )
+        for name, table in tables.items()
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    raise InvalidArgumentError(f"no setting can be {value!r:.60}")
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON lacks as text."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

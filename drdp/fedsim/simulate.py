@@ -1,0 +1,324 @@
+"""Parts in, an iterator of rounds out: charge, then release, then step.
+
+Each round draws its cohort, encodes and clips every client's update, adds up,
+pays for the release, adds the noise, divides by a public number, decodes and
+steps.  The noise is a keyed function of what it hides (`randomness`), so an
+interrupted round that is computed again either is the same release, which is
+not paid for twice, or gets other noise and is paid for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from drdp.errors import InvalidArgumentError
+from drdp.fedsim.cohort import draw, expected_size
+from drdp.fedsim.protection import Protection
+from drdp.fedsim.randomness import Randomness
+from drdp.fedsim.server import Server
+from drdp.fedsim.trainer import Trainer, Update
+from drdp.privacy.events import NOTHING, Event
+from drdp.privacy.threat import Placement
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from drdp.compression.protocol import Compressor
+    from drdp.mechanisms.gaussian import GaussianMechanism
+
+__all__ = ["Diagnostics", "Payer", "Report", "Simulation", "State", "simulate"]
+
+
+class Payer(Protocol):
+    """What takes charges: a durable ledger, or a list in memory."""
+
+    def charge(
+        self, event: Event, *, label: str = "", run: str = "", key: str | None = None
+    ) -> object:
+        """Record a release durably before it happens, or raise and release nothing."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that a run needs to go on: a checkpoint.
+
+    Args:
+        round: How many rounds are done.
+        parameters: The trainable parameters, flat float64.
+        memory: The server optimizer's.
+    """
+
+    round: int
+    parameters: NDArray[np.float64]
+    memory: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """What only the operator may look at: it is not covered by the guarantee.
+
+    Args:
+        clients: How many took part.
+        loss: Their mean training loss.
+        clipped: The share of contributions that were cut down.
+        zeroed: How many contributions had entries that were not finite.
+        signal_to_noise: Norm of the sum of codes / expected norm of the noise.
+        kept: Cosine between the mean update and its decoded code, without noise.
+        code_norm: Median norm of a code before clipping.
+    """
+
+    clients: int
+    loss: float
+    clipped: float
+    zeroed: int
+    signal_to_noise: float
+    kept: float
+    code_norm: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One round: the state after it, what it released and what it looked like.
+
+    Args:
+        round: The round's number, from 1.
+        state: Where the run stands now.
+        event: What the round was charged with.
+        step_norm: Norm of the released mean update.
+        private: For the operator alone.
+    """
+
+    round: int
+    state: State
+    event: Event
+    step_norm: float
+    private: Diagnostics
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """The parts of a federated run.
+
+    Args:
+        trainer: What clients compute.
+        compressor: Updates to codes and back.
+        protection: How clients are drawn, clipped and hidden.
+        server: What the mean update does.
+        name: Stands in the ledger as the run of its charges.
+    """
+
+    trainer: Trainer
+    compressor: Compressor
+    protection: Protection
+    server: Server = field(default_factory=Server)
+    name: str = "run"
+
+    def __post_init__(self) -> None:
+        length, takes = self.trainer.num_parameters, self.compressor.update_length
+        if length != takes:
+            raise InvalidArgumentError(
+                f"compressor takes updates of length {takes}, but the trainer has"
+                f" {length} parameters"
+            )
+
+    def event(self, rounds: int) -> Event:
+        """Everything that a run of so many rounds releases, the codec included."""
+        return self.compressor.event + self.protection.run_event(rounds)
+
+    def start(self) -> State:
+        """The state before the first round."""
+        import numpy as np
+
+        parameters = self.trainer.initial().astype(np.float64)
+        return State(0, parameters, self.server.start(len(parameters)))
+
+
+def simulate(
+    simulation: Simulation,
+    *,
+    rounds: int,
+    randomness: Randomness,
+    payer: Payer,
+    seed: int = 0,
+    state: State | None = None,
+) -> Iterator[Report]:
+    """Run rounds, one at a time, each paid for before it is released.
+
+    Args:
+        simulation: The parts.
+        rounds: How many rounds the whole run has.
+        randomness: Cohorts and noise; see `drdp.fedsim.randomness`.
+        payer: Takes the charges.  If it refuses one, the round is not released
+            and the refusal is raised.
+        seed: Of the clients' local training: order of examples and the like.
+        state: Where to go on; None for the start.
+
+    Yields:
+        A report for each round; its state is what a checkpoint has to hold.
+
+    Guarantees:
+        Nothing that depends on a round's cohort leaves before its charge is
+        recorded, except a report's `private` part.  Memory does not grow with
+        the cohort.
+    """
+    now = simulation.start() if state is None else state
+    if now.round == 0 and simulation.compressor.event != NOTHING:
+        payer.charge(
+            simulation.compressor.event,
+            label="fitting the codec",
+            run=simulation.name,
+            key=f"{simulation.name}/codec",
+        )
+    while now.round < rounds:
+        report = _round(simulation, now, randomness, payer, seed)
+        now = report.state
+        yield report
+
+
+def _round(
+    simulation: Simulation,
+    state: State,
+    randomness: Randomness,
+    payer: Payer,
+    seed: int,
+) -> Report:
+    import numpy as np
+
+    protection, trainer = simulation.protection, simulation.trainer
+    cohort = draw(protection.cohort, trainer.num_clients, state.round, randomness)
+    protection.check_round(len(cohort))
+    total = _Total(simulation, state.round, randomness)
+    start = state.parameters.astype(np.float32)
+    for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
+        total.add(update)
+    event = protection.event(state.round)
+    digest = hashlib.sha256(total.sum.tobytes()).digest()
+    if event != NOTHING:
+        number = state.round + 1
+        payer.charge(
+            event,
+            label=f"round {number}",
+            run=simulation.name,
+            key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
+        )
+    released = total.released(digest)
+    size = expected_size(protection.cohort, trainer.num_clients)
+    mean = simulation.compressor.decode(released / size)
+    parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
+    return Report(
+        round=state.round + 1,
+        state=State(state.round + 1, parameters, memory),
+        event=event,
+        step_norm=float(np.linalg.norm(mean.astype(np.float64))),
+        private=total.diagnostics(),
+    )
+
+
+def local_seed(seed: int, round_: int) -> int:
+    """The seed of all local training in a round."""
+    text = f"drdp local {seed} {round_}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+class _Total:
+    """The running sum of a round's bounded codes, and what was seen on the way."""
+
+    def __init__(
+        self, simulation: Simulation, round_: int, randomness: Randomness
+    ) -> None:
+        import numpy as np
+
+        self._simulation, self._round = simulation, round_
+        self._randomness = randomness
+        self._mechanism = _mechanism(simulation.protection)
+        self._central = simulation.protection.placement is Placement.CENTRAL
+        self.sum = np.zeros(simulation.compressor.code_length)
+        self._codes = np.zeros(simulation.compressor.code_length)
+        self._updates = np.zeros(simulation.compressor.update_length)
+        self._norms: list[float] = []
+        self._losses: list[float] = []
+        self._zeroed = 0
+
+    def add(self, update: Update) -> None:
+        """Encode, bound and add one client's update, with its noise if it has some."""
+        import numpy as np
+
+        finite = bool(np.isfinite(update.delta).all())
+        self._zeroed += not finite
+        clean = update.delta
+        if not finite:
+            clean = np.nan_to_num(clean, nan=0.0, posinf=0.0, neginf=0.0)
+        code = self._simulation.compressor.encode(clean)
+        self._updates += clean
+        self._codes += code
+        self._norms.append(float(np.linalg.norm(code.astype(np.float64))))
+        self._losses.append(update.loss)
+        bounded = code.astype(np.float64)
+        if self._mechanism is not None:
+            bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
+        if self._mechanism is not None and not self._central:
+            digest = hashlib.sha256(bounded.tobytes()).digest()
+            source = self._randomness.source(
+                "message", self._round, update.client, digest
+            )
+            bounded = np.asarray(self._mechanism.release(bounded, source))
+        self.sum += bounded
+
+    def released(self, digest: bytes) -> NDArray[np.float64]:
+        """The sum as it may leave."""
+        import numpy as np
+
+        if self._mechanism is None or not self._central:
+            return self.sum
+        source = self._randomness.source("noise", self._round, digest)
+        return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
+
+    def diagnostics(self) -> Diagnostics:
+        """What only the operator may see."""
+        import numpy as np
+
+        protection = self._simulation.protection
+        clients = len(self._norms)
+        decoded = self._simulation.compressor.decode(self._codes / max(clients, 1))
+        noise = protection.noise_std * math.sqrt(len(self.sum))
+        if not self._central:
+            noise *= math.sqrt(clients)
+        signal = float(np.linalg.norm(self._codes))
+        return Diagnostics(
+            clients=clients,
+            loss=float(np.mean(self._losses)) if clients else math.nan,
+            clipped=sum(n > protection.clip_norm for n in self._norms)
+            / max(clients, 1),
+            zeroed=self._zeroed,
+            signal_to_noise=signal / noise if noise > 0.0 else math.inf,
+            kept=_cosine(self._updates, decoded),
+            code_norm=float(np.median(self._norms)) if clients else math.nan,
+        )
+
+
+def _mechanism(protection: Protection) -> GaussianMechanism | None:
+    """Noise per clip norm; the relation is the protection's business."""
+    from drdp.mechanisms.gaussian import GaussianMechanism
+
+    if protection.clip_norm == math.inf:
+        return None
+    return GaussianMechanism(
+        noise_multiplier=protection.noise_multiplier, clip_norm=protection.clip_norm
+    )
+
+
+def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+    import numpy as np
+
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(np.dot(one, other)) / norms if norms > 0.0 else 0.0

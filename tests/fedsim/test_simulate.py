@@ -1,0 +1,236 @@
+"""Rounds: paid for first, clipped, noised with the right amount, and repeatable."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from drdp import Gaussian, NonPrivate, PoissonSampled
+from drdp.compression.identity import Identity
+from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
+from drdp.fedsim.cohort import AllocatedCohort, Cohorts
+from drdp.fedsim.protection import Protection
+from drdp.fedsim.randomness import SecretRandomness, SeededRandomness
+from drdp.fedsim.server import Server
+from drdp.fedsim.simulate import Report, Simulation, simulate
+from drdp.fedsim.trainer import Update
+from drdp.privacy.events import Composed, atoms
+from drdp.privacy.threat import EveryClient, FixedCohort, Placement, PoissonCohort
+from tests.fedsim.linear import LinearTrainer, Purse
+
+KEY = bytes(range(32))
+
+
+def simulation(
+    trainer: LinearTrainer, cohort: Cohorts, **settings: object
+) -> Simulation:
+    values: dict[str, object] = {"clip_norm": 0.5, "noise_multiplier": 0.5}
+    return Simulation(
+        trainer,
+        Identity(trainer.num_parameters),
+        Protection(cohort, **(values | settings)),
+        Server(),
+    )
+
+
+def run(
+    built: Simulation,
+    purse: Purse,
+    rounds: int = 6,
+    randomness: object = None,
+    **more: object,
+) -> list[Report]:
+    source = randomness or SecretRandomness(KEY)
+    return list(simulate(built, rounds=rounds, randomness=source, payer=purse, **more))
+
+
+@pytest.mark.parametrize(
+    "cohort",
+    [PoissonCohort(0.3), FixedCohort(10, 40), EveryClient(40), AllocatedCohort(4)],
+    ids=lambda cohort: type(cohort).__name__,
+)
+def test_what_is_charged_is_what_the_run_says_it_releases(
+    trainer: LinearTrainer, purse: Purse, cohort: Cohorts
+) -> None:
+    built = simulation(trainer, cohort)
+    run(built, purse, rounds=6)
+    charged = Composed(tuple(event for event, _ in purse.paid))
+    assert atoms(charged) == atoms(built.event(6))
+
+
+def test_a_refused_charge_releases_nothing(trainer: LinearTrainer) -> None:
+    built = simulation(trainer, PoissonCohort(0.3))
+    found = []
+    with pytest.raises(RuntimeError, match="empty"):
+        for report in simulate(
+            built, rounds=9, randomness=SecretRandomness(KEY), payer=Purse(most=3)
+        ):
+            found.append(report.round)
+    assert found == [1, 2, 3]
+
+
+def test_a_run_goes_on_from_any_state_as_if_it_had_never_stopped(
+    trainer: LinearTrainer,
+) -> None:
+    built = replace(simulation(trainer, PoissonCohort(0.3)), server=Server("adam", 0.1))
+    whole = run(built, Purse(), rounds=6)
+    for stop in range(6):
+        half = run(built, Purse(), rounds=stop)
+        state = half[-1].state if half else None
+        rest = run(built, Purse(), rounds=6, state=state)
+        assert np.array_equal(rest[-1].state.parameters, whole[-1].state.parameters)
+
+
+def test_repeating_a_round_is_the_same_release_with_the_same_name(
+    trainer: LinearTrainer,
+) -> None:
+    class Keys(Purse):
+        def charge(self, event: object, *, key: str | None = None, **rest: str) -> None:
+            self.paid.append((event, key or ""))
+
+    built = simulation(trainer, PoissonCohort(0.3))
+    first, again = Keys(), Keys()
+    one = run(built, first, rounds=3)
+    other = run(built, again, rounds=3)
+    assert first.paid == again.paid
+    assert len({key for _, key in first.paid}) == 3
+    assert np.array_equal(one[-1].state.parameters, other[-1].state.parameters)
+
+
+def test_noise_is_never_shared_between_different_sums(trainer: LinearTrainer) -> None:
+    """One bit of difference in a sum makes independent noise, and another charge."""
+    built = simulation(trainer, EveryClient(40), noise_multiplier=50.0)
+    (one,) = run(built, Purse(), rounds=1)
+    trainer.outputs[0, 0] += 1e-3
+    (other,) = run(built, Purse(), rounds=1)
+    gap = np.linalg.norm(one.state.parameters - other.state.parameters) * 40
+    # Two independent noises of norm about 25 sqrt(12): far apart.
+    assert gap > 50.0
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+def test_the_noise_of_the_mean_has_the_promised_size(placement: Placement) -> None:
+    trainer = LinearTrainer(num_clients=5, length=400)
+    built = simulation(
+        trainer, EveryClient(5), noise_multiplier=3.0, placement=placement
+    )
+    quiet = simulation(trainer, EveryClient(5), noise_multiplier=0.0)
+    (plain,) = run(quiet, Purse(), rounds=1)
+    noises = []
+    for number in range(20):
+        source = SecretRandomness(bytes([number]) * 32)
+        (loud,) = run(built, Purse(), rounds=1, randomness=source)
+        noises.append(loud.state.parameters - plain.state.parameters)
+    scale = built.protection.noise_of_mean(5) * built.protection.clip_norm
+    found = np.concatenate(noises) / scale
+    # 8,000 numbers; false-alarm rates 1e-4.
+    assert stats.kstest(found, "norm").pvalue > 1e-4
+    assert abs(found.std() - 1.0) < stats.norm.isf(5e-5) / math.sqrt(2 * found.size)
+
+
+def test_one_client_moves_the_sum_by_at_most_the_clip_norm() -> None:
+    trainer = LinearTrainer(num_clients=12)
+    built = simulation(trainer, EveryClient(12), noise_multiplier=0.0, clip_norm=0.01)
+    (before,) = run(built, Purse(), rounds=1)
+    trainer.outputs[3] *= -1e6
+    (after,) = run(built, Purse(), rounds=1)
+    moved = 12 * np.linalg.norm(after.state.parameters - before.state.parameters)
+    assert moved <= 2 * 0.01 * (1 + 1e-12)
+
+
+def test_an_empty_cohort_still_releases_noise(trainer: LinearTrainer) -> None:
+    built = simulation(trainer, PoissonCohort(1e-9))
+    purse = Purse()
+    (report,) = run(built, purse, rounds=1)
+    assert report.private.clients == 0
+    assert report.step_norm > 0.0
+    assert len(purse.paid) == 1
+
+
+def test_an_update_that_is_not_finite_counts_as_nothing() -> None:
+    class Broken(LinearTrainer):
+        def updates(self, parameters, clients, seed):  # type: ignore[no-untyped-def]
+            for update in super().updates(parameters, clients, seed):
+                bad = update.delta.copy()
+                if update.client == 2:
+                    bad[:] = np.nan
+                yield Update(update.client, bad, update.loss, update.examples)
+
+    trainer = Broken(num_clients=6)
+    built = simulation(trainer, EveryClient(6), noise_multiplier=0.0)
+    (report,) = run(built, Purse(), rounds=1)
+    assert report.private.zeroed == 1
+    assert np.isfinite(report.state.parameters).all()
+
+
+def test_too_few_survivors_end_the_round_before_any_charge(
+    trainer: LinearTrainer, purse: Purse
+) -> None:
+    built = simulation(
+        trainer,
+        PoissonCohort(1e-9),
+        placement=Placement.DISTRIBUTED,
+        view="sum",
+        survivors=3,
+    )
+    with pytest.raises(UnsoundThreatModelError, match="only 0 of the 3"):
+        run(built, purse, rounds=1)
+    assert purse.paid == []
+
+
+def test_training_works_and_noise_costs(trainer: LinearTrainer) -> None:
+    built = simulation(trainer, EveryClient(40), noise_multiplier=0.01, clip_norm=2.0)
+    reports = run(built, Purse(), rounds=40)
+    at = reports[-1].state.parameters.astype(np.float32)
+    assert (
+        trainer.evaluate(at)["loss"]
+        < 0.05 * trainer.evaluate(trainer.initial())["loss"]
+    )
+
+
+def test_a_seed_replays_and_is_not_secure(trainer: LinearTrainer) -> None:
+    built = simulation(trainer, PoissonCohort(0.3))
+    one = run(built, Purse(), randomness=SeededRandomness(3))
+    other = run(built, Purse(), randomness=SeededRandomness(3))
+    assert np.array_equal(one[-1].state.parameters, other[-1].state.parameters)
+    assert not SeededRandomness(3).secure
+
+
+def test_no_noise_is_charged_as_no_protection(
+    trainer: LinearTrainer, purse: Purse
+) -> None:
+    run(simulation(trainer, PoissonCohort(0.3), noise_multiplier=0.0), purse, rounds=2)
+    assert Counter(event for event, _ in purse.paid) == {NonPrivate(): 2}
+
+
+def test_the_codec_is_paid_for_before_the_first_round(trainer: LinearTrainer) -> None:
+    class Fitted:
+        event = Gaussian(5.0)
+        update_length = code_length = trainer.num_parameters
+
+        def encode(self, update):  # type: ignore[no-untyped-def]
+            return update
+
+        def decode(self, code):  # type: ignore[no-untyped-def]
+            return code.astype(np.float32)
+
+    built = replace(simulation(trainer, PoissonCohort(0.3)), compressor=Fitted())
+    purse = Purse()
+    run(built, purse, rounds=2)
+    assert [event for event, _ in purse.paid] == [
+        Gaussian(5.0),
+        *[PoissonSampled(0.3, Gaussian(0.5))] * 2,
+    ]
+    assert atoms(built.event(2))[Gaussian(5.0)] == 1
+
+
+def test_a_codec_for_another_model_is_refused(trainer: LinearTrainer) -> None:
+    with pytest.raises(InvalidArgumentError, match="length 7"):
+        Simulation(
+            trainer,
+            Identity(7),
+            Protection(EveryClient(40), clip_norm=1.0, noise_multiplier=1.0),
+        )
