@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opened", "chunks", "opened"]
 
-_CHUNK = 1 << 15  # numbers at a time: they stay in the processor's cache
+_CHUNK = 1 << 13  # numbers at a time: they stay in cache, and BLAS in one thread
 _HALVES = ("bfloat16", "float16")
 
 
