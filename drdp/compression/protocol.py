@@ -1,4 +1,9 @@
-"""What a compressor is: a public map to codes, its way back, and what it cost."""
+"""What a compressor is: a public map to codes, its way back, and what it cost.
+
+A mechanism bounds the *code*: it clips what is summed, after `encode`.  That is
+sound for every codec, also for one that lengthens updates, while clipping an
+update before it is encoded bounds the code only where ``expansion <= 1``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Compressor"]
+__all__ = ["Codec", "Compressor"]
 
 
 class Compressor(Protocol):
@@ -46,4 +51,31 @@ class Compressor(Protocol):
 
     def decode(self, code: NDArray[np.float64]) -> NDArray[np.float32]:
         """An update from a code, or from a noisy mean of codes."""
+        ...
+
+
+class Codec(Compressor, Protocol):
+    """What every compressor of this room says about itself besides.
+
+    Attributes:
+        expansion: A bound on ``||encode(x)|| / ||x||``, up to float32 rounding;
+            infinite where none is known.
+        linear_decode: Whether decoding commutes with averaging, so that
+            decoding the mean code equals averaging decoded codes.
+        message_bits: Size of one code on its way to the server, in bits.
+    """
+
+    @property
+    def expansion(self) -> float:
+        """By how much a code can be longer than its update."""
+        ...
+
+    @property
+    def linear_decode(self) -> bool:
+        """Whether the order of decoding and averaging is immaterial."""
+        ...
+
+    @property
+    def message_bits(self) -> int:
+        """Bits of one message."""
         ...
