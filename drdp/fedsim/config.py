@@ -167,7 +167,7 @@ class Data:
     """Whose examples are trained on, and which are public."""
 
     source: str = _setting("dolly-sample", _text)
-    clients: int = _setting(100, _whole(1))
+    clients: int = _setting(100, _whole(0))
     partition: str = _setting("iid", _one_of("iid", "dirichlet", "natural", "example"))
     alpha: float = _setting(0.5, _positive)
     key: str = _setting("category", _text)
