@@ -10,11 +10,14 @@ from __future__ import annotations
 __all__ = [
     "CalibrationError",
     "CodecError",
+    "DataError",
     "DrdpError",
     "EstimateRefusedError",
     "InvalidArgumentError",
     "MissingPackageError",
+    "ModelError",
     "RunFolderError",
+    "TrainingError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
 ]
@@ -57,3 +60,15 @@ class MissingPackageError(DrdpError, ImportError):
 
 class RunFolderError(DrdpError):
     """A run's folder cannot be used; the message says why and what to do."""
+
+
+class DataError(DrdpError, ValueError):
+    """A data file is missing or malformed; the message names file and line."""
+
+
+class ModelError(DrdpError, ValueError):
+    """A model cannot be loaded, or lacks what an adapter needs."""
+
+
+class TrainingError(DrdpError):
+    """Local training gave numbers that cannot be used."""

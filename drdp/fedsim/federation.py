@@ -108,7 +108,9 @@ def federation(config: Config, tell: Tell) -> Federation:
         found = encode_rows(part, language.tokenizer, max_length=data.max_length)  # type: ignore[arg-type]
         return found.examples
 
-    private, public, held_out = map(tokens, (split.private, public_rows, split.held_out))
+    private, public, held_out = map(
+        tokens, (split.private, public_rows, split.held_out)
+    )
     parts, population = _drawn(config, private)
     shared = _public_parts(config, len(public), len(private) // max(len(parts), 1))
     places = (*parts, *(part + len(private) for part in shared))
@@ -207,5 +209,6 @@ def _public_parts(config: Config, examples: int, each: int) -> Partition:
     size = max(1, min(each, examples))
     rng = np.random.default_rng(config.run.seed)
     return tuple(
-        np.sort(rng.permutation(examples)[:size]) for _ in range(config.code.fit_samples)
+        np.sort(rng.permutation(examples)[:size])
+        for _ in range(config.code.fit_samples)
     )

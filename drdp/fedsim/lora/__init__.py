@@ -1,0 +1,6 @@
+"""LoRA fine-tuning with torch, transformers and peft: imported when it is used."""
+
+from drdp.fedsim.lora.adapter import Slot
+from drdp.fedsim.lora.trainer import LoraTrainer
+
+__all__ = ["LoraTrainer", "Slot"]
