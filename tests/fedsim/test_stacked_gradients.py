@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForC
 
 from drdp.errors import InvalidArgumentError
 from drdp.fedsim.lora.layout import Layout
+from drdp.fedsim.lora.packed import PackedLlama
 from drdp.fedsim.lora.rows import IGNORED, Row
 from drdp.fedsim.lora.stack import StackedModel
 from tests.fedsim import stacked_parts as parts
@@ -19,7 +20,7 @@ from tests.fedsim import stacked_parts as parts
 RAGGED = [[9, 14], [20], [5, 5, 11], [7, 7]]
 EQUAL = [[9, 12], [12, 9], [10, 11]]
 MODELS = ["grouped, tied", "one group, untied", "no groups, wide heads", "one layer"]
-ENGINES = {"stacked": StackedModel}
+ENGINES = {"stacked": StackedModel, "packed": PackedLlama}
 
 
 def build(engine: str, model: nn.Module, layout: Layout, frozen: Tensor, **more: Any):

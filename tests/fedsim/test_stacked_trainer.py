@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from drdp.errors import InvalidArgumentError
 from drdp.fedsim.lora.layout import Layout
 from drdp.fedsim.lora.local import ClientRows, LocalOptimiser, SingleStep
+from drdp.fedsim.lora.packed import PackedLlama
 from drdp.fedsim.lora.rows import IGNORED, Row
 from drdp.fedsim.lora.stack import StackedModel
 from drdp.fedsim.lora.together import StackedTrainer
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_check:FutureWarning
 RANK, ALPHA = 3, 5.0
 # Different numbers of rows and of tokens; with batches of two, last steps of one.
 SHAPE = [[9, 14, 12], [20], [5, 5, 11, 8, 13], [7, 7], [16, 6, 9]]
-ENGINES = {"stacked": StackedModel}
+ENGINES = {"stacked": StackedModel, "packed": PackedLlama}
 OPTIMISERS = {
     "adamw": LocalOptimiser(learning_rate=3e-3),
     "sgd": LocalOptimiser(name="sgd", learning_rate=0.3, weight_decay=0.02),
