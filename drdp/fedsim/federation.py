@@ -137,7 +137,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         held_out=held_out,
         shape=shape,
         steps=steps,
-        at_once=local.at_once,
+        at_once=local.at_once,  # type: ignore[arg-type]  # checked by the settings
     )
     return Federation(
         trainer=ClientRange(trainer, 0, len(parts)),

@@ -15,15 +15,22 @@ from drdp.errors import DataError, InvalidArgumentError
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import Federation, Tell
 from drdp.fedsim.simulate import local_seed
+from drdp.fedsim.trainer import ClientRange, Trainer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from drdp.compression.protocol import Compressor
-    from drdp.fedsim.trainer import Trainer
+    from drdp.compression.protocol import Codec, Compressor
+    from drdp.compression.random_prior import RandomPrior
+    from drdp.compression.source import Source
+    from drdp.mechanisms.protocol import NoiseSource
+    from drdp.privacy.events import Event
 
-__all__ = ["Scales", "codec_for", "public_updates", "scales"]
+__all__ = ["Scales", "codec_event", "codec_for", "public_updates", "scales"]
+
+_LENGTHS = {"projection": 4096, "sketch": 4096, "pca": 8, "dr-encoder": 64, "fedcg": 64}
+"""Numbers in a code unless told otherwise."""
 
 
 @final
@@ -83,43 +90,127 @@ def scales(
     )
 
 
-def codec_for(config: Config, federation: Federation, tell: Tell) -> Compressor:
-    """The codec of a method, fitted on what the method fits it on."""
+def codec_event(config: Config) -> Event:
+    """What fitting the codec will release, known before it is fitted."""
+    return _source(config).event
+
+
+def codec_for(
+    config: Config, federation: Federation, tell: Tell, rng: NoiseSource
+) -> Compressor:
+    """The codec of a method, fitted on what the method fits it on.
+
+    Args:
+        config: The settings.
+        federation: The clients.
+        tell: Is told what takes long.
+        rng: Noise for a prior of released statistics.  `codec_event` has to be
+            paid for before this is called.
+    """
     from drdp.compression.identity import Identity
-    from drdp.compression.projection import Projection
+    from drdp.compression.projection import RandomProjection
+    from drdp.compression.quantised import Quantised
     from drdp.compression.sketch import CountSketch
 
     length, seed = federation.layout.length, config.run.seed
-    wanted = config.code.length
+    wanted = min(config.code.length or _LENGTHS.get(config.run.method, length), length)
+    codec: Codec
     match config.run.method:
         case "projection":
-            return Projection(length, wanted or min(4096, length), seed=seed)
+            codec = RandomProjection(length, wanted, seed=seed)
         case "sketch":
-            return CountSketch(length, wanted or min(4096, length), seed=seed)
+            codec = CountSketch(length, wanted, seed=seed)
         case "pca":
-            return _pca(config, federation, tell)
+            codec = _pca(config, federation, wanted, tell)
         case "dr-encoder" | "fedcg":
-            return _autoencoder(config, federation, tell)
-    return Identity(length)
+            codec = _autoencoder(config, federation, wanted, tell, rng)
+        case _:
+            codec = Identity(length)
+    return codec if config.code.bits is None else Quantised(codec, config.code.bits)
 
 
-def _pca(config: Config, federation: Federation, tell: Tell) -> Compressor:
-    from drdp.compression.pca import fit_pca
+def _source(config: Config) -> Source:
     from drdp.compression.source import Origin, Source
 
+    match config.run.method:
+        case "pca":
+            return Source(Origin.PROXY)
+        case "fedcg":
+            return Source(Origin.CLIENT_UPDATES)
+        case "dr-encoder":
+            prior = Origin(config.code.prior)
+            noise = config.code.prior_noise if prior is Origin.RELEASED else None
+            return Source(prior, noise_multiplier=noise)
+    return Source(Origin.PUBLIC)
+
+
+def _pca(config: Config, federation: Federation, wanted: int, tell: Tell) -> Compressor:
+    from drdp.compression.pca import fit_pca
+
     tell("fitting principal directions on public updates")
-    wanted = config.code.length or 8
     updates = list(public_updates(config, federation))
     if wanted > len(updates):
         raise InvalidArgumentError(
             f"code.length must be at most the {len(updates)} public updates, got"
             f" {wanted}; raise data.public or code.fit_samples"
         )
-    return fit_pca(updates, wanted, source=Source(Origin.PROXY))
+    return fit_pca(updates, wanted, source=_source(config))
 
 
-def _autoencoder(config: Config, federation: Federation, tell: Tell) -> Compressor:
-    raise NotImplementedError
+def _autoencoder(
+    config: Config,
+    federation: Federation,
+    wanted: int,
+    tell: Tell,
+    rng: NoiseSource,
+) -> Compressor:
+    from drdp.compression.autoencoder import fit_autoencoder, fit_on_prior
+    from drdp.compression.designs import BlockDesign, ConvDesign
+
+    code, seed = config.code, config.run.seed
+    design = ConvDesign() if code.network == "convolution" else BlockDesign(wanted)
+    if config.run.method == "fedcg":
+        tell("fitting the autoencoder on clients' real updates: NOT PRIVATE")
+        trainer = federation.trainer
+        some = ClientRange(trainer, 0, min(code.fit_samples, trainer.num_clients))
+        return fit_autoencoder(
+            list(_updates(some, config)),
+            design,
+            source=_source(config),
+            steps=code.fit_steps,
+            seed=seed,
+        )
+    tell(f"fitting the autoencoder on its {code.prior} prior")
+    return fit_on_prior(
+        _prior(config, federation, rng), design, steps=code.fit_steps, seed=seed
+    )
+
+
+def _prior(config: Config, federation: Federation, rng: NoiseSource) -> RandomPrior:
+    from drdp.compression.moments import Algorithm1, collect
+    from drdp.compression.random_prior import prior_from, public_prior
+    from drdp.compression.released import client_vector, released_prior
+
+    layout = federation.layout
+    match config.code.prior:
+        case "proxy":
+            updates = ([one] for one in public_updates(config, federation))
+            return prior_from(updates, layout, source=_source(config))
+        case "released":
+            trainer, reading = federation.trainer, Algorithm1(bias_correction=True)
+            moments = (
+                next(iter(collect([[update]], layout, reading)))
+                for update in _updates(trainer, config)
+            )
+            return released_prior(
+                (client_vector(one, layout, algorithm=reading) for one in moments),
+                layout,
+                clients=trainer.num_clients,
+                noise_multiplier=config.code.prior_noise,
+                rng=rng,
+                algorithm=reading,
+            )
+    return public_prior(layout, seed=config.run.seed)
 
 
 def _updates(trainer: Trainer, config: Config) -> Iterator[NDArray[np.float32]]:

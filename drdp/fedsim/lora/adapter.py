@@ -22,7 +22,7 @@ from drdp.fedsim.models import LanguageModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Adapter", "Slot", "slots_of", "state_of"]
+__all__ = ["Adapter", "Slot", "slots_of", "start_factors", "state_of"]
 
 
 class Slot(NamedTuple):
@@ -88,7 +88,7 @@ class Adapter:
             for name, tensor in self.model.named_parameters()
             if ".lora_A." in name or ".lora_B." in name
         ]
-        _start(named, shape.seed)
+        start_factors(named, shape.seed)
         for key, tensor in named:
             tensor.requires_grad_(".lora_B." in key or not shape.freeze_a)
         trained = [(key, tensor) for key, tensor in named if tensor.requires_grad]
@@ -191,7 +191,7 @@ def state_of(model: PeftModel, slots: tuple[Slot, ...]) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def _start(named: Sequence[tuple[str, torch.Tensor]], seed: int) -> None:
+def start_factors(named: Sequence[tuple[str, torch.Tensor]], seed: int) -> None:
     """A uniform in +-1/sqrt(inputs), as torch starts a linear layer; B zero."""
     generator = torch.Generator().manual_seed(seed)
     for key, tensor in named:

@@ -1,0 +1,265 @@
+"""One run from its settings: planned, paid for, fitted, executed, resumed.
+
+The order matters.  The noise is calibrated first, from the settings alone; then
+the ledger is opened with the whole plan; then, where fitting the codec releases
+something, that is paid for; and only then is the codec fitted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from drdp.errors import InvalidArgumentError, RunFolderError
+from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
+from drdp.fedsim.config import Config, written
+from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
+from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, federation, settled
+from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
+from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.forecast import Forecast, forecast, population_needed
+from drdp.fedsim.protection import Protection, calibrated, rounds_within
+from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
+from drdp.fedsim.server import Server
+from drdp.fedsim.simulate import Payer, Simulation
+from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
+from drdp.privacy.pld import epsilon_interval
+from drdp.privacy.threat import (
+    EveryClient,
+    FixedCohort,
+    Placement,
+    PoissonCohort,
+    View,
+)
+
+if TYPE_CHECKING:
+    from drdp.compression.protocol import Compressor
+    from drdp.privacy.ledger import Ledger
+
+__all__ = ["Run"]
+
+Tell = Callable[[str], None]
+
+@final
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run and its folder.
+
+    Args:
+        config: The settings.
+        folder: Where it is kept; None for a plan alone.
+    """
+
+    config: Config
+    folder: RunFolder | None
+
+    @classmethod
+    def begun(cls, folder: RunFolder, config: Config) -> Run:
+        """A new run in an empty folder.
+
+        Raises:
+            RunFolderError: If there is something in it already.
+        """
+        config = settled(config)
+        folder.begin(config)
+        return cls(config, folder)
+
+    @classmethod
+    def resumed(cls, folder: RunFolder) -> Run:
+        """The run that is in a folder."""
+        return cls(settled(folder.config()), folder)
+
+    def prepared(self, tell: Tell) -> Prepared:
+        """Everything up to the first round.
+
+        Args:
+            tell: Is told what takes long.
+
+        Guarantees:
+            A run that is resumed gets the numbers and the codec that it began
+            with.
+        """
+        config = self.config
+        people = federation(config, tell)
+        planned = self.folder.plan() if self.folder else None
+        delta = config.privacy.delta or default_delta(people.population)
+        protection, rounds = protected(config, people, delta)
+        released = codec_event(config)
+        plan = released + protection.run_event(rounds)
+        if self.folder is None:
+            codec = codec_for(config, people, tell, SeededRandomness(0).source("plan"))
+        else:
+            codec = self._codec(people, plan, released, delta, protection, tell)
+        if planned is None:
+            protection, server, seen = _sized(config, people, protection, codec, tell)
+        else:
+            protection, server, seen = _as_planned(config, protection, planned)
+        simulation = Simulation(
+            people.trainer, codec, protection, server, name=config.run.method
+        )
+        ahead = None
+        if protection.noisy and rounds:
+            ahead = forecast(
+                protection,
+                num_clients=people.trainer.num_clients,
+                rounds=rounds,
+                code_length=codec.code_length,
+                alignment=seen,
+            )
+        document = plan_of(config, people, simulation, rounds, delta, seen, ahead)
+        if planned is None and self.folder is not None:
+            self.folder.write_plan(document)
+        return Prepared(
+            simulation=simulation,
+            rounds=rounds,
+            delta=delta,
+            epsilon=config.privacy.epsilon,
+            unit=people.unit,
+            population=people.population,
+            seed=config.run.seed,
+            seeded=config.run.noise == "seeded",
+            evaluate_every=config.evaluation.every,
+            plan=document,
+            save_adapter=people.save_adapter,
+        )
+
+    def executed(
+        self,
+        prepared: Prepared,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> Outcome:
+        """Run what is left of it.
+
+        Raises:
+            RunFolderError: If it is done already, or cannot be written.
+            BudgetExceededError: From the ledger.
+        """
+        folder = self._kept()
+        simulation = prepared.simulation
+        with self._ledger(
+            simulation.event(prepared.rounds), prepared.delta, simulation.protection
+        ) as ledger:
+            return execute(prepared, folder, ledger, watch=watch)
+
+    def _kept(self) -> RunFolder:
+        if self.folder is None:
+            raise RunFolderError("a plan without a folder cannot be run; give --out")
+        return self.folder
+
+    def _randomness(self) -> Randomness:
+        if self.config.run.noise == "seeded":
+            return SeededRandomness(self.config.run.seed)
+        return SecretRandomness.kept_in(self._kept().key)
+
+    def _ledger(self, plan: Event, delta: float, protection: Protection) -> Ledger:
+        from drdp.privacy.fixed_budget import FixedBudget
+        from drdp.privacy.ledger import Ledger
+
+        epsilon, budget = self.config.privacy.epsilon, None
+        open_ended = plan == NOTHING or NonPrivate() in atoms(plan)
+        if not open_ended:
+            if epsilon is None:
+                epsilon = epsilon_interval(plan, delta).upper
+            budget = FixedBudget(epsilon, delta, plan)
+        return Ledger.create(
+            self._kept().ledger,
+            budget=budget,
+            unit="example" if self.config.run.method == "ew-tune" else "client",
+            adjacency=protection.relation,
+            exist_ok=True,
+        )
+
+    def _codec(
+        self,
+        people: Federation,
+        plan: Event,
+        released: Event,
+        delta: float,
+        protection: Protection,
+        tell: Tell,
+    ) -> Compressor:
+        """Pay for what fitting releases, fit, and keep the codec; or load it."""
+        file = self._kept().path / "codec.safetensors"
+        if file.exists():
+            return _loaded(file)
+        if released != NOTHING:
+            with self._ledger(plan, delta, protection) as ledger:
+                payer: Payer = ledger
+                payer.charge(
+                    released,
+                    label="fitting the codec",
+                    run=self.config.run.method,
+                    key=f"{self.config.run.method}/codec",
+                )
+        source = self._randomness().source("codec")
+        codec = codec_for(self.config, people, tell, source)
+        _save(codec, file)
+        return codec
+
+
+def _sized(
+    config: Config,
+    people: Federation,
+    protection: Protection,
+    codec: Compressor,
+    tell: Tell,
+) -> tuple[Protection, Server, float | None]:
+    """Clip norm and server step from public updates, where they are wanted."""
+    privacy, server = config.privacy, config.server
+    given = None if isinstance(privacy.clip_norm, str) else privacy.clip_norm
+    rate, alignment = server.learning_rate, None
+    unclipped = protection.clip_norm == math.inf
+    if (given is None and not unclipped) or server.step_norm is not None:
+        tell("measuring public updates")
+        seen = scales(codec, list(public_updates(config, people)), given)
+        alignment = seen.alignment
+        if not unclipped:
+            protection = replace(protection, clip_norm=seen.clip_norm)
+        if server.step_norm is not None:
+            rate = server.step_norm / max(seen.step, 1e-30)
+    elif given is not None and not unclipped:
+        protection = replace(protection, clip_norm=given)
+    return protection, _server(config, rate), alignment
+
+
+def _server(config: Config, rate: float) -> Server:
+    return Server(config.server.optimizer, rate, config.server.momentum)
+
+
+def _as_planned(
+    config: Config, protection: Protection, plan: dict[str, Any]
+) -> tuple[Protection, Server, float | None]:
+    clip = plan["clip_norm"]
+    protection = replace(
+        protection,
+        clip_norm=math.inf if clip == "inf" else float(clip),
+        noise_multiplier=float(plan["noise_multiplier"]),
+    )
+    return (
+        protection,
+        _server(config, float(plan["server_learning_rate"])),
+        plan["alignment"],
+    )
+
+
+def _save(codec: Compressor, file: Path) -> None:
+    """Keep a codec that was fitted; others are made again from the settings."""
+    save = getattr(codec, "save", None)
+    if save is not None:
+        save(file)
+
+
+def _loaded(file: Path) -> Compressor:
+    from safetensors import safe_open
+
+    from drdp.compression.autoencoder import Autoencoder
+    from drdp.compression.pca import Pca
+
+    with safe_open(file, "np") as stored:
+        kind = (stored.metadata() or {}).get("kind", "")
+    return Pca.load(file) if kind == "pca" else Autoencoder.load(file)
+
+
