@@ -87,6 +87,7 @@ def load(
         InvalidArgumentError: If there is no such file, if it holds something
             else, or if its checksum does not fit.
     """
+    read = _safetensors().load
     from safetensors import SafetensorError
 
     target = Path(path)
@@ -94,7 +95,7 @@ def load(
         raise InvalidArgumentError(f"there is no codec at {target}: no such file")
     content = target.read_bytes()
     try:
-        tensors = dict(_safetensors().load(content))
+        tensors = dict(read(content))
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
     except (SafetensorError, ValueError) as error:
