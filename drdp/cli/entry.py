@@ -31,6 +31,7 @@ _COMMANDS = {
     "sweep": ("sweep", "Noise, epsilon or risk over a grid."),
     "statement": ("statement", "A guarantee with everything that belongs to it."),
     "compare": ("compare", "All accountants side by side on one event."),
+    "train": ("train", "Train an adapter federatedly and privately."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 

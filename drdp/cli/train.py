@@ -65,6 +65,7 @@ def train(
     released.  A run that was interrupted goes on with --resume as if nothing
     had happened.
     """
+    from drdp.fedsim.federation import settled
     from drdp.fedsim.folder import RunFolder
     from drdp.fedsim.running import Run
 
@@ -76,14 +77,15 @@ def train(
     if place is None and not dry_run:
         raise click.UsageError("--out FOLDER is needed, or --dry-run, or --resume")
     told = _told(as_json)
-    if place is None:
-        prepared = Run.plan(settings.config(), told)
+    if place is None or (dry_run and resume is None):
+        prepared = Run(settled(settings.config()), None).prepared(told)
         _say_plan(prepared, as_json)
         return
     with RunFolder(place).locked():
-        run = Run.resumed(RunFolder(place)) if resume else None
-        if run is None:
-            run = Run.begun(RunFolder(place), settings.config(), dry=dry_run)
+        if resume is None:
+            run = Run.begun(RunFolder(place), settings.config())
+        else:
+            run = Run.resumed(RunFolder(place))
         prepared = run.prepared(told)
         if dry_run:
             _say_plan(prepared, as_json)

@@ -27,7 +27,7 @@ _UNCLIPPED = ("cent", "public", "base")
 
 def default_delta(population: int) -> float:
     """min(1e-5, N^-1.1): well below one over the number of those protected."""
-    return min(1e-5, max(population, 1) ** -1.1)
+    return min(1e-5, math.pow(max(population, 1), -1.1))
 
 
 def _cohort(config: Config, clients: int) -> Cohorts:

@@ -144,7 +144,7 @@ def _source(config: Config) -> Source:
     return Source(Origin.PUBLIC)
 
 
-def _pca(config: Config, federation: Federation, wanted: int, tell: Tell) -> Compressor:
+def _pca(config: Config, federation: Federation, wanted: int, tell: Tell) -> Codec:
     from drdp.compression.pca import fit_pca
 
     tell("fitting principal directions on public updates")
@@ -163,7 +163,7 @@ def _autoencoder(
     wanted: int,
     tell: Tell,
     rng: NoiseSource,
-) -> Compressor:
+) -> Codec:
     from drdp.compression.autoencoder import fit_autoencoder, fit_on_prior
     from drdp.compression.designs import BlockDesign, ConvDesign
 

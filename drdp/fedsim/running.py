@@ -13,27 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from drdp.errors import InvalidArgumentError, RunFolderError
-from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
-from drdp.fedsim.config import Config, written
+from drdp.errors import RunFolderError
+from drdp.fedsim.budgeting import default_delta, protected
+from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
-from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, federation, settled
+from drdp.fedsim.federation import Federation, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
 from drdp.fedsim.folder import RunFolder
-from drdp.fedsim.forecast import Forecast, forecast, population_needed
-from drdp.fedsim.protection import Protection, calibrated, rounds_within
+from drdp.fedsim.forecast import forecast
+from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Payer, Simulation
+from drdp.fedsim.summary import plan_of
 from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
-from drdp.privacy.threat import (
-    EveryClient,
-    FixedCohort,
-    Placement,
-    PoissonCohort,
-    View,
-)
 
 if TYPE_CHECKING:
     from drdp.compression.protocol import Compressor
@@ -42,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 Tell = Callable[[str], None]
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -261,5 +256,3 @@ def _loaded(file: Path) -> Compressor:
     with safe_open(file, "np") as stored:
         kind = (stored.metadata() or {}).get("kind", "")
     return Pca.load(file) if kind == "pca" else Autoencoder.load(file)
-
-

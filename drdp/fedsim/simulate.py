@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from drdp.compression.protocol import Compressor
     from drdp.mechanisms.gaussian import GaussianMechanism
 
-__all__ = ["Diagnostics", "Payer", "Report", "Simulation", "State", "simulate"]
+__all__ = [
+    "Diagnostics",
+    "Payer",
+    "Report",
+    "Simulation",
+    "State",
+    "codec_of",
+    "simulate",
+]
 
 
 class Payer(Protocol):
@@ -197,7 +205,8 @@ def _round(
     protection, trainer = simulation.protection, simulation.trainer
     cohort = draw(protection.cohort, trainer.num_clients, state.round, randomness)
     protection.check_round(len(cohort))
-    total = _Total(simulation, state.round, randomness)
+    codec = codec_of(simulation.compressor, state.round)
+    total = _Total(simulation, codec, state.round, randomness)
     start = state.parameters.astype(np.float32)
     for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
         total.add(update)
@@ -213,7 +222,7 @@ def _round(
         )
     released = total.released(digest)
     size = expected_size(protection.cohort, trainer.num_clients)
-    mean = simulation.compressor.decode(released / size)
+    mean = codec.decode(released / size)
     parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
     return Report(
         round=state.round + 1,
@@ -222,6 +231,15 @@ def _round(
         step_norm=float(np.linalg.norm(mean.astype(np.float64))),
         private=total.diagnostics(),
     )
+
+
+def codec_of(codec: Compressor, round_: int) -> Compressor:
+    """The codec of a round: a random one is drawn anew, from its public seed.
+
+    A fixed random subspace would be all that a run can ever move in.
+    """
+    redrawn = getattr(codec, "redrawn", None)
+    return codec if redrawn is None else redrawn(round_)  # type: ignore[no-any-return]
 
 
 def local_seed(seed: int, round_: int) -> int:
@@ -234,17 +252,21 @@ class _Total:
     """The running sum of a round's bounded codes, and what was seen on the way."""
 
     def __init__(
-        self, simulation: Simulation, round_: int, randomness: Randomness
+        self,
+        simulation: Simulation,
+        codec: Compressor,
+        round_: int,
+        randomness: Randomness,
     ) -> None:
         import numpy as np
 
-        self._simulation, self._round = simulation, round_
+        self._simulation, self._codec, self._round = simulation, codec, round_
         self._randomness = randomness
         self._mechanism = _mechanism(simulation.protection)
         self._central = simulation.protection.placement is Placement.CENTRAL
-        self.sum = np.zeros(simulation.compressor.code_length)
-        self._codes = np.zeros(simulation.compressor.code_length)
-        self._updates = np.zeros(simulation.compressor.update_length)
+        self.sum = np.zeros(codec.code_length)
+        self._codes = np.zeros(codec.code_length)
+        self._updates = np.zeros(codec.update_length)
         self._norms: list[float] = []
         self._losses: list[float] = []
         self._zeroed = 0
@@ -258,7 +280,7 @@ class _Total:
         clean = update.delta
         if not finite:
             clean = np.nan_to_num(clean, nan=0.0, posinf=0.0, neginf=0.0)
-        code = self._simulation.compressor.encode(clean)
+        code = self._codec.encode(clean)
         self._updates += clean
         self._codes += code
         self._norms.append(float(np.linalg.norm(code.astype(np.float64))))
@@ -289,7 +311,7 @@ class _Total:
 
         protection = self._simulation.protection
         clients = len(self._norms)
-        decoded = self._simulation.compressor.decode(self._codes / max(clients, 1))
+        decoded = self._codec.decode(self._codes / max(clients, 1))
         noise = protection.noise_std * math.sqrt(len(self.sum))
         if not self._central:
             noise *= math.sqrt(clients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from drdp.fedsim.cohort import expected_size
@@ -37,15 +38,21 @@ def plan_of(
     clip = "inf" if protection.clip_norm == math.inf else protection.clip_norm
     told: dict[str, list[str]] = {
         "Plan": [
-            (f"method {config.run.method}, {rounds} rounds, {clients:,} {what},"
-            f" about {size:.4g} a round"),
-            (f"{people.examples:,} private examples; a guarantee protects each"
-            f" {people.unit} of {people.population:,}"),
+            (
+                f"method {config.run.method}, {rounds} rounds, {clients:,} {what},"
+                f" about {size:.4g} a round"
+            ),
+            (
+                f"{people.examples:,} private examples; a guarantee protects each"
+                f" {people.unit} of {people.population:,}"
+            ),
             f"update {codec.update_length:,} numbers, code {codec.code_length:,}",
-            (f"clip norm {clip if clip == 'inf' else format(clip, '.4g')}, noise"
-            f" multiplier {protection.noise_multiplier:.6g}"
-            f" ({protection.placement})"),
-            f"cost: epsilon {upper:.6g} at delta {delta:.4g}, certified"
+            (
+                f"clip norm {clip if clip == 'inf' else format(clip, '.4g')}, noise"
+                f" multiplier {protection.noise_multiplier:.6g}"
+                f" ({protection.placement})"
+            ),
+            f"cost: epsilon {_up(upper)} at delta {delta:.4g}, certified"
             if not exposed
             else "cost: NOT PRIVATE, epsilon is infinite",
         ]
@@ -83,3 +90,9 @@ def plan_of(
         "forecast": None if ahead is None else ahead.verdict,
         "told": told,
     }
+
+
+def _up(value: float) -> str:
+    """Six digits, rounded up: what is printed holds."""
+    exact = Context(prec=6, rounding=ROUND_CEILING).plus(Decimal(repr(value)))
+    return f"{exact.normalize():f}"
