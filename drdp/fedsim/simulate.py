@@ -239,7 +239,7 @@ def codec_of(codec: Compressor, round_: int) -> Compressor:
     A fixed random subspace would be all that a run can ever move in.
     """
     redrawn = getattr(codec, "redrawn", None)
-    return codec if redrawn is None else redrawn(round_)  # type: ignore[no-any-return]
+    return codec if redrawn is None else redrawn(round_)
 
 
 def local_seed(seed: int, round_: int) -> int:
