@@ -63,12 +63,12 @@ def test_what_cannot_be_paid_is_refused_with_the_reason(noise: float) -> None:
 
 
 def test_it_finds_the_quantile() -> None:
-    norms = np.random.default_rng(1).lognormal(1.0, 1.0, size=1000)
+    norms = np.random.default_rng(1).lognormal(1.0, 1.0, size=100)
     rng = SeededNoise(2, "count")
     for quantile in (0.2, 0.5, 0.8):
-        clip = AdaptiveClip(clip_norm=0.05, expected_size=1000, quantile=quantile)
+        clip = AdaptiveClip(clip_norm=0.5, expected_size=100, quantile=quantile)
         tail = []
-        for _ in range(200):
+        for _ in range(100):
             mechanism = clip.mechanism(1.0)
             shares = sum(
                 clip.share(mechanism.bounded(np.array([norm]))) for norm in norms
@@ -76,7 +76,7 @@ def test_it_finds_the_quantile() -> None:
             clip = clip.step(shares, rng)
             tail.append(clip.clip_norm)
         found = float(np.mean(np.array(tail[-20:])[:, None] >= norms))
-        assert found == pytest.approx(quantile, abs=0.03)
+        assert found == pytest.approx(quantile, abs=0.05)
 
 
 def test_one_step_is_the_formula() -> None:
