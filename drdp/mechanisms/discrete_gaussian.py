@@ -4,10 +4,12 @@ Up to a scale s of 64, |x| is looked up in a table (`lookup`).  Above, z is put
 together as 2^j x + y, with x from the table for s / 2^j and y uniform, and kept
 with probability e^(-y (y + 2^(j+1) x) / (2 s^2)): the two exponents add up to
 z^2 / (2 s^2) (Ducas, Durmus, Lepoint and Lyubashevsky, CRYPTO 2013).  A zero is
-kept with one of the two signs only.  Every comparison of random bits with a probability is decided by
-integer arithmetic that knows its own error, and refined where it is not
-decided, so the statistical distance from the law is 0 as long as the bits are
-uniform (the aim of Canonne, Kamath and Steinke, arXiv:2004.00010).
+kept with one of the two signs only.
+
+Every comparison of random bits with a probability is decided by integer
+arithmetic that knows its own error, and refined where it is not decided, so the
+statistical distance from the law is 0 as long as the bits are uniform (the aim
+of Canonne, Kamath and Steinke, arXiv:2004.00010).
 """
 
 from __future__ import annotations
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
 
     from drdp.mechanisms.protocol import NoiseSource
 
-__all__ = ["discrete_gaussian", "signed_draws"]
+__all__ = ["LARGEST_SCALE", "discrete_gaussian", "signed_draws"]
+
+LARGEST_SCALE = 2.0**30
+"""Of one draw: 64-bit integers hold what comes up on the way."""
 
 _TABLED = 64  # the largest scale that is looked up directly
-_LARGEST = 1 << 30
 _CHUNK = 1 << 16  # candidates at a time
 _GUARD = 64
 
@@ -127,7 +131,7 @@ def _settled(words: Sequence[int], scale: Fraction, rng: NoiseSource) -> int | N
 
 def _exact(scale: float | Fraction) -> Fraction:
     _check.positive(scale=scale)
-    if scale > _LARGEST:
+    if scale > LARGEST_SCALE:
         raise InvalidArgumentError(
             f"scale must be at most 2^30, got {float(scale)!r}: noise that wide needs"
             " a coarser granularity"

@@ -55,7 +55,7 @@ def narrow(
         if thresholds[x] == u:
             return i
         out[i] = -x if word & _ONE else x
-    return words.size
+    return int(words.size)
 
 
 def wide(

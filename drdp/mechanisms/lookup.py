@@ -60,6 +60,14 @@ class Lookup:
         found = np.searchsorted(self.thresholds, starts, side="left")
         self.guide: NDArray[np.int32] = found.astype(np.int32)
 
+    def draws(self, count: int, rng: NoiseSource) -> NDArray[np.int64]:
+        """`count` independent draws, one word each unless it does not decide."""
+        first = (rng.words(count) >> np.uint64(1)).view(np.int64)
+        found = np.searchsorted(self.thresholds, first)
+        for i in np.flatnonzero(self.thresholds[found] == first):
+            found[i] = self.settle(int(first[i]), rng)
+        return found
+
     def settle(self, first: int, rng: NoiseSource) -> int:
         """The x of a draw whose first 63 bits are `first`, by further bits.
 
