@@ -45,7 +45,7 @@ class Aggregation:
     grid: IntegerGrid
     clients: int
     survivors: int | None = None
-    adjacency: Adjacency = Adjacency.ZERO_OUT
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
 
     def __post_init__(self) -> None:
         clients = _check.count(least=1, clients=self.clients)

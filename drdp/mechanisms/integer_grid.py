@@ -11,7 +11,7 @@ norm is one that was promised: Kairouz, Liu and Steinke, arXiv:2102.06387.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, final
 
@@ -20,6 +20,7 @@ import numpy as np
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.mechanisms.arrays import opened
+from drdp.mechanisms.clipping import Bounded, clip_l2
 from drdp.mechanisms.rotation import padded_length, rotated, unrotated
 from drdp.privacy.distributed import rounded_norm
 
@@ -99,47 +100,36 @@ class IntegerGrid:
         root = math.sqrt(self.limit)
         return root if Fraction(root) ** 2 >= self.limit else math.nextafter(root, 2e99)
 
-    def rounded(self, contribution: Any, key: NoiseSource | None) -> NDArray[np.int64]:
-        """A contribution as integers, its norm at most `sensitivity`.
-
-        Entries that are not finite count as 0.
+    def rounded(self, contribution: Any, key: NoiseSource | None) -> Bounded:
+        """A contribution as `dimension` integers, their norm at most `sensitivity`.
 
         Args:
-            contribution: `length` real numbers, one array or a structure of them.
+            contribution: `length` floating-point numbers in one array or tensor,
+                or a structure of them.  What is not finite becomes 0.
             key: Where the key of this vector's rounding comes from, always two
                 words of it; None is the operating system.
+
+        Raises:
+            InvalidArgumentError: If it holds something else, or another number
+                of entries.
         """
-        clipped = _clipped(self._vector(contribution), self.clip_norm)
-        x = rotated(clipped / self.granularity, self.rotation_seed)
-        return _rounded(x, self.limit, _rounding(key))
+        size = sum(array.size for array in opened(contribution).arrays)
+        if size != self.length:
+            raise InvalidArgumentError(
+                f"contribution must have length={self.length} entries, got {size}"
+            )
+        found = clip_l2(contribution, self.clip_norm)
+        parts = [array.reshape(-1) for array in opened(found.value).arrays]
+        x = np.concatenate(parts, dtype=np.float64)
+        x /= self.granularity
+        integers = _rounded(rotated(x, self.rotation_seed), self.limit, _rounding(key))
+        return replace(found, value=integers)
 
     def restored(self, integers: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The real vector that integers stand for."""
+        """The real vector, flat, that integers stand for."""
         x = unrotated(integers.astype(np.float64), self.rotation_seed, self.length)
         x *= self.granularity
         return x
-
-    def _vector(self, contribution: Any) -> NDArray[np.float64]:
-        parts = [part.reshape(-1) for part in opened(contribution).arrays]
-        found = np.concatenate(parts, dtype=np.float64) if parts else np.empty(0)
-        if found.size != self.length:
-            raise InvalidArgumentError(
-                f"contribution must have length={self.length} entries, got {found.size}"
-            )
-        return found
-
-
-def _clipped(x: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
-    """x min(1, C / |x|), with entries that are not finite set to 0 first."""
-    x[~np.isfinite(x)] = 0.0
-    largest = float(np.abs(x).max())
-    if largest == 0.0:
-        return x
-    part = x / largest  # so that no square overflows
-    norm = math.sqrt(float(part @ part))
-    if norm > clip_norm / largest:
-        x = part * (clip_norm / norm)
-    return x
 
 
 def _rounding(key: NoiseSource | None) -> np.random.Philox:

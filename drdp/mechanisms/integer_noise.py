@@ -11,7 +11,7 @@ in one piece to the total (`release`) or as a share in every client's message
 >>> from drdp.mechanisms.noise import SecureNoise
 >>> mechanism = SkellamMechanism(
 ...     noise_multiplier=1.0, clip_norm=1.0, granularity=1e-3, length=3, clients=3,
-...     survivors=2)
+...     survivors=2, adjacency="zero-out")
 >>> rng = SecureNoise()
 >>> updates = [np.array([0.6, 0.0, 0.8]), np.array([3.0, 4.0, 0.0]), np.zeros(3)]
 >>> messages = [mechanism.share(mechanism.bound(update), rng) for update in updates]
@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, final
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.mechanisms.aggregation import Aggregation
+from drdp.mechanisms.clipping import Bounded
 from drdp.mechanisms.discrete_gaussian import LARGEST_SCALE, discrete_gaussian
 from drdp.mechanisms.integer_grid import IntegerGrid
 from drdp.mechanisms.skellam import LARGEST_VARIANCE, skellam
@@ -69,9 +70,9 @@ class DiscreteGaussianMechanism:
             honest clients whose messages are sure to be in the total, dropouts
             and colluders not counted; every client adds a share by `share`, and
             that many shares are the noise that is counted on.
-        adjacency: Replace-one doubles the sensitivity.  With `survivors`, a
-            client whose data is left out must still send its share of noise
-            (zero-out), and add-remove is refused.
+        adjacency: Replace-one doubles the sensitivity.  With `survivors`, where
+            a client whose data is left out must still send its share of noise,
+            say zero-out or replace-one; add-remove is refused.
         bits: The total is seen modulo 2^bits; None is the fewest that make
             wrapping round unlikely.
         rotation_seed: Of the public rotation.
@@ -100,7 +101,7 @@ class DiscreteGaussianMechanism:
     length: int
     clients: int
     survivors: int | None = None
-    adjacency: Adjacency = Adjacency.ZERO_OUT
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
     bits: int | None = None
     rotation_seed: int = 0
     beta: float = _BETA
@@ -117,6 +118,7 @@ class DiscreteGaussianMechanism:
             )
         bits = self.aggregation.bits(self.bits, self.share_scale**2)
         object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "adjacency", self.aggregation.adjacency)
 
     @cached_property
     def aggregation(self) -> Aggregation:
@@ -145,10 +147,12 @@ class DiscreteGaussianMechanism:
         )
 
     def bound(self, contribution: Any) -> NDArray[np.int64]:
-        """One client's vector as integers, a power of two of them.
+        """One client's contribution as integers, a power of two of them."""
+        found: NDArray[np.int64] = self.bounded(contribution).value
+        return found
 
-        What is not finite counts as 0.
-        """
+    def bounded(self, contribution: Any) -> Bounded:
+        """As `bound`, with what clipping did, which is as private as the data."""
         return self.aggregation.grid.rounded(contribution, self.rounding)
 
     def share(self, bounded: Any, rng: NoiseSource) -> NDArray[np.int64]:
@@ -191,7 +195,7 @@ class SkellamMechanism:
     length: int
     clients: int
     survivors: int | None = None
-    adjacency: Adjacency = Adjacency.ZERO_OUT
+    adjacency: Adjacency = Adjacency.ADD_REMOVE
     bits: int | None = None
     rotation_seed: int = 0
     beta: float = _BETA
@@ -202,6 +206,7 @@ class SkellamMechanism:
         _in_reach(self, self.share_variance, LARGEST_VARIANCE)
         bits = self.aggregation.bits(self.bits, self.share_variance)
         object.__setattr__(self, "bits", bits)
+        object.__setattr__(self, "adjacency", self.aggregation.adjacency)
 
     @cached_property
     def aggregation(self) -> Aggregation:
@@ -234,10 +239,12 @@ class SkellamMechanism:
         )
 
     def bound(self, contribution: Any) -> NDArray[np.int64]:
-        """One client's vector as integers, a power of two of them.
+        """One client's contribution as integers, a power of two of them."""
+        found: NDArray[np.int64] = self.bounded(contribution).value
+        return found
 
-        What is not finite counts as 0.
-        """
+    def bounded(self, contribution: Any) -> Bounded:
+        """As `bound`, with what clipping did, which is as private as the data."""
         return self.aggregation.grid.rounded(contribution, self.rounding)
 
     def share(self, bounded: Any, rng: NoiseSource) -> NDArray[np.int64]:

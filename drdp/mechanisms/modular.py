@@ -49,35 +49,38 @@ def centred(values: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     return wrapped(values + half, bits) - half
 
 
-def secure_sum(messages: Iterable[Any], bits: int) -> NDArray[np.int64]:
+def secure_sum(
+    messages: Iterable[Any], bits: int, *, length: int | None = None
+) -> NDArray[np.int64]:
     """What secure aggregation computes: the sum of messages modulo 2^bits.
 
     A plain addition: it stands for the protocol in simulations and tests, and
     keeps nothing secret itself.
 
     Args:
-        messages: Arrays of integers of one length, at least one of them.
+        messages: Arrays of integers of one length.
         bits: b, from 1 to 62.
+        length: That length; needed where there may be no message, whose sum is
+            zeros, to be released like any other.
 
     Raises:
         InvalidArgumentError: If a message has other entries or another length,
-            or if there is none.
+            or if there is none and no length.
 
     >>> secure_sum([np.array([9, 1]), np.array([9, 2])], 4).tolist()
     [2, 3]
     """
     bits = known_bits(bits)
     total: NDArray[np.uint64] | None = None
+    if length is not None:
+        total = np.zeros(_check.count(least=1, length=length), dtype=np.uint64)
     for message in messages:
-        length = None if total is None else total.size
-        part = integers("messages", message, length).view(np.uint64)
-        if total is None:
-            total = part.copy()
-        else:
-            total += part  # wraps at 2^64, a multiple of 2^bits
+        size = None if total is None else total.size
+        part = integers("messages", message, size).view(np.uint64)
+        total = part if total is None else total + part  # modulo 2^64 is as well
     if total is None:
         raise InvalidArgumentError(
-            "messages must not be empty: there is nothing to add"
+            "messages must not be empty, or length must say how many zeros to return"
         )
     return wrapped(total.view(np.int64), bits)
 
