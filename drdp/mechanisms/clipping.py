@@ -36,7 +36,9 @@ The rest covers rounding: 2^-23 relative in every entry of a float32, and at mos
 n 2^-53 in a norm of n entries.
 """
 
-_LEAST, _MOST = 1e-25, 1e30  # beyond, the rounding of a float32 is not relative
+SMALLEST_NORM, LARGEST_NORM = 1e-25, 1e30
+"""Clip norms beyond these are refused: a float32 does not keep its precision."""
+
 _FLOAT32_FACTOR = 1e-30  # below, a factor is not a normal float32
 
 Order = Literal[1, 2]
@@ -136,10 +138,10 @@ def check_blocks(shown: Opened, norms: tuple[float, ...], name: str) -> None:
 
 def _norm(clip_norm: float) -> float:
     clip_norm = _check.positive(clip_norm=clip_norm)
-    if not _LEAST <= clip_norm <= _MOST:
+    if not SMALLEST_NORM <= clip_norm <= LARGEST_NORM:
         raise InvalidArgumentError(
-            f"clip_norm must lie in [{_LEAST}, {_MOST}], where float32 keeps its"
-            f" precision, got {clip_norm}; scale the contributions"
+            f"clip_norm must lie in [{SMALLEST_NORM}, {LARGEST_NORM}], where float32"
+            f" keeps its precision, got {clip_norm}; scale the contributions"
         )
     return clip_norm
 
