@@ -79,7 +79,8 @@ class DiscreteGaussianMechanism:
         beta: How likely one rounding may be refused, see `IntegerGrid`.
         rounding: Where roundings take their randomness from; None is the
             operating system.  A field and not an argument of `bound`, because
-            it is no noise: the norm of what is rounded holds whatever it is.
+            it is not the noise: whatever it gives, the norm holds.  One that can
+            be replayed is for simulations, like noise that can be replayed.
 
     Guarantees:
         Neighbouring totals differ by an integer vector of norm at most

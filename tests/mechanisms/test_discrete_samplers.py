@@ -121,7 +121,10 @@ def test_skellam_is_a_difference_of_poissons(variance: float) -> None:
     counts = np.stack(
         [np.bincount(v - low, minlength=ours.max() - low + 1) for v in (ours, theirs)]
         if ours.max() >= theirs.max()
-        else [np.bincount(v - low, minlength=theirs.max() - low + 1) for v in (ours, theirs)]
+        else [
+            np.bincount(v - low, minlength=theirs.max() - low + 1)
+            for v in (ours, theirs)
+        ]
     )
     groups = np.cumsum(counts.sum(axis=0)) // 60
     merged = np.stack([np.bincount(groups, row) for row in counts])
