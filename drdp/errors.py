@@ -8,6 +8,7 @@ expect.  The command line turns each of them into one line and exit code 2.
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceededError",
     "CalibrationError",
     "CodecError",
     "DataError",
@@ -20,6 +21,7 @@ __all__ = [
     "TrainingError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
+    "UntrainedWeightsError",
 ]
 
 
@@ -48,6 +50,14 @@ class EstimateRefusedError(DrdpError):
 
 class CalibrationError(DrdpError):
     """No parameter value meets the target, or every value does."""
+
+
+class BudgetExceededError(DrdpError):
+    """A release would cross the privacy budget; it was refused, not made."""
+
+
+class UntrainedWeightsError(DrdpError):
+    """Training runs, but weights that it is about do not learn."""
 
 
 class CodecError(DrdpError, ValueError):
