@@ -367,7 +367,7 @@ CURVES = [
     (poisson(0.3, gaussian(3.0)), 100, RELATIONS),
     (dp.LaplaceDpEvent(4.0), 10, [ADD, SPECIAL]),
     (poisson(0.2, dp.LaplaceDpEvent(2.0)), 10, [ADD, SPECIAL]),
-    (mixture(2.0, [0, 1, 2], [0.7, 0.2, 0.1]), 2, [ADD]),
+    (mixture(2.0, [0, 2], [0.9, 0.1]), 1, [ADD, SPECIAL]),
     (
         dp.ComposedDpEvent(
             [gaussian(8.0), dp.SelfComposedDpEvent(poisson(0.1, gaussian(2.0)), 30)]
