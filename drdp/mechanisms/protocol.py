@@ -1,12 +1,16 @@
-"""What a mechanism is: an event, a bound on contributions, a noisy release.
+"""What a mechanism promises, and what a source of noise gives it.
 
-The two verbs mirror the proof: `bound` limits what one privacy unit can change
-in the total, `release` adds the noise that hides this much.
+A mechanism has two verbs that mirror its proof: `bound` limits what one
+privacy unit can do to a sum, and is called once per unit; `release` makes the
+sum public, and is called once per total.  Its `event` is what that costs.
+
+Arrays are numpy arrays or torch tensors, one, or a list, tuple or dict of them;
+what comes back has the type that went in.  No mechanism imports torch.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from drdp.privacy.events import Event
 
@@ -34,8 +38,24 @@ class NoiseSource(Protocol):
         """`count` words of 64 uniform random bits."""
         ...
 
+    def uniform(self, count: int) -> NDArray[np.float64]:
+        """`count` uniform numbers, above 0 and at most 1."""
+        ...
+
     def normal(self, count: int) -> NDArray[np.float64]:
         """`count` standard normal numbers."""
+        ...
+
+    def laplace(self, count: int) -> NDArray[np.float64]:
+        """`count` Laplace numbers of scale 1."""
+        ...
+
+    def spawn(self, *path: int | str) -> Self:
+        """A source for one purpose, such as ``("round", 3)``.
+
+        Two purposes never share their draws.  A source that can be replayed
+        gives the same draws whenever it is asked for the same purpose.
+        """
         ...
 
 
