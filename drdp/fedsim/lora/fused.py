@@ -32,6 +32,8 @@ class FusedFactors:
         layout: The layout of the flat parameters.
         room: Where buffers come from.
         dtype: What is computed in.
+        gain: A weight of each input that the fused layer has multiplied in, and
+            A has to have as well, shape (inputs,).
     """
 
     def __init__(
@@ -42,7 +44,10 @@ class FusedFactors:
         layout: Layout,
         room: Room,
         dtype: torch.dtype,
+        *,
+        gain: Tensor | None = None,
     ) -> None:
+        self._gain = gain
         self._name, self._members, self._outputs = name, members, outputs
         self._layout, self._room, self._dtype = layout, room, dtype
         self._depth = layout.rank * len(members)
@@ -57,7 +62,8 @@ class FusedFactors:
         self._b = self._take("b", clients, self._depth, self._outputs).zero_()
         for i, (slot, columns) in enumerate(self._members):
             block = slice(i * rank, (i + 1) * rank)
-            self._a[:, block].copy_(layout.a(home, slot))
+            a = layout.a(home, slot)
+            self._a[:, block].copy_(a if self._gain is None else a * self._gain)
             scaled = layout.b(parameters, slot).transpose(1, 2) * layout.scale
             self._b[:, block].index_copy_(2, columns, scaled.to(self._dtype))
 
@@ -134,7 +140,9 @@ class FusedFactors:
         for i, (slot, columns) in enumerate(self._members):
             block = slice(i * rank, (i + 1) * rank)
             if to_a is not None:
-                layout.a(gradients, slot).copy_(to_a[:, block])
+                own = layout.a(gradients, slot).copy_(to_a[:, block])
+                if self._gain is not None:
+                    own.mul_(self._gain)
             own = to_b[:, block].index_select(2, columns).to(gradients.dtype)
             layout.b(gradients, slot).copy_(own.transpose(1, 2).mul_(layout.scale))
 
