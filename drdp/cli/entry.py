@@ -32,6 +32,7 @@ _COMMANDS = {
     "statement": ("statement", "A guarantee with everything that belongs to it."),
     "compare": ("compare", "All accountants side by side on one event."),
     "train": ("train", "Train an adapter federatedly and privately."),
+    "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 
@@ -51,7 +52,8 @@ class LazyGroup(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         home, _ = _COMMANDS[cmd_name]
-        command = getattr(import_module(f"drdp.cli.{home}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"drdp.cli.{home}"), name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(

@@ -154,7 +154,7 @@ def execute(
         metrics = dict(trainer.evaluate(_single(state)))
         folder.log({"round": 0, "epsilon": _two(NOTHING, prepared), **_public(metrics)})
         records = folder.records()
-    before = _public_of(records[0])
+    before = RunFolder.measured(records[0])
     watch(
         Progress(
             state.round,
@@ -310,22 +310,13 @@ def _two(event: Event, prepared: Prepared) -> float | str:
     return epsilon_interval(event, prepared.delta, tolerance=_COARSE).upper
 
 
-_NOT_METRICS = ("round", "epsilon", "step_norm", "seconds", "private")
-
-
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-def _public_of(record: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value) for name, value in record.items() if name not in _NOT_METRICS
-    }
-
-
 def _last_metrics(records: list[dict[str, Any]]) -> dict[str, float]:
     for record in reversed(records):
-        found = _public_of(record)
+        found = RunFolder.measured(record)
         if found:
             return found
     return {}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder", "toml"]
 
 _CONFIG = "config.toml"
+_NOT_METRICS = ("round", "epsilon", "step_norm", "seconds", "private")
 
 
 @final
@@ -220,6 +221,15 @@ class RunFolder:
             except ValueError:
                 break
         return found
+
+    @staticmethod
+    def measured(record: Mapping[str, Any]) -> dict[str, float]:
+        """The metrics of a line, without what else stands there."""
+        return {
+            name: float(value)
+            for name, value in record.items()
+            if name not in _NOT_METRICS
+        }
 
     def rewind(self, rounds: int) -> None:
         """Drop metrics of rounds that the checkpoint does not have."""
