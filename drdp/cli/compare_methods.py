@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["compare_methods"]
 
 _MOST = 20
-_FLOAT_BYTES = 4
 
 
 def _budget(text: str) -> float:
@@ -88,15 +87,15 @@ def compare_methods(
     from drdp.fedsim.comparison import compared, tasks
 
     wanted = tasks(methods, epsilons, seeds)
-    found: list[Finished] = []
-    for run in compared(
-        settings.config(),
-        wanted,
-        out,
-        tell=lambda text: click.echo(text, err=True),
-        watch=_watch,
-    ):
-        found.append(run)
+    found = list(
+        compared(
+            settings.config(),
+            wanted,
+            out,
+            tell=lambda text: click.echo(text, err=True),
+            watch=_watch,
+        )
+    )
     if as_json:
         click.echo(json_text({"runs": [_record(run) for run in found]}))
         return
@@ -155,17 +154,18 @@ def _why(method: str, found: Sequence[Finished]) -> str:
 def _messages(found: Sequence[Finished], methods: Sequence[str]) -> str:
     rows = []
     largest = max(run.numbers for run in found) or 1
+    sizes = {run.task.method: run for run in found}
     for method in methods:
-        numbers = next(run.numbers for run in found if run.task.method == method)
+        numbers = sizes[method].numbers
         rows.append(
             [
                 method,
                 f"{numbers:,}",
-                f"{numbers * _FLOAT_BYTES:,}",
+                f"{sizes[method].message_bytes:,}",
                 f"{numbers / largest:.3g}",
             ]
         )
-    header = ["method", "numbers", "bytes (float32)", "ratio"]
+    header = ["method", "numbers", "bytes", "ratio"]
     return "\n".join(["A client's message in one round", *columns(header, rows)])
 
 
@@ -178,6 +178,7 @@ def _record(run: Finished) -> dict[str, Any]:
         "before": run.before,
         "after": run.after,
         "numbers": run.numbers,
+        "message_bytes": run.message_bytes,
         "folder": str(run.folder),
     }
 

@@ -70,6 +70,7 @@ class Finished:
         after: Metrics after it.
         epsilon: The certified epsilon of the whole run; infinite without any.
         numbers: How many numbers a client sends in a round.
+        message_bytes: How many bytes they are.
         folder: Where everything else is.
     """
 
@@ -78,6 +79,7 @@ class Finished:
     after: dict[str, float]
     epsilon: float
     numbers: int
+    message_bytes: int
     folder: Path
 
 
@@ -165,5 +167,6 @@ def finished(task: Task, folder: RunFolder) -> Finished:
         measured[-1],
         math.inf if upper == "inf" else float(upper),
         int(plan["code_length"]) if plan["rounds"] else 0,
+        int(plan["message_bytes"]) if plan["rounds"] else 0,
         folder.path,
     )

@@ -81,6 +81,9 @@ def plan_of(
         "examples": people.examples,
         "update_length": codec.update_length,
         "code_length": codec.code_length,
+        "message_bytes": -(
+            -getattr(codec, "message_bits", 32 * codec.code_length) // 8
+        ),
         "clip_norm": clip,
         "noise_multiplier": protection.noise_multiplier,
         "server_learning_rate": simulation.server.learning_rate,
