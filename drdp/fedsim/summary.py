@@ -6,6 +6,7 @@ import math
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
+from drdp.compression.protocol import Compressor
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
@@ -99,3 +100,7 @@ def _up(value: float) -> str:
     """Six digits, rounded up: what is printed holds."""
     exact = Context(prec=6, rounding=ROUND_CEILING).plus(Decimal(repr(value)))
     return f"{exact.normalize():f}"
+
+
+def _bits(codec: Compressor) -> int:
+    return int(getattr(codec, "message_bits", 32 * codec.code_length))

@@ -20,8 +20,9 @@ from drdp.fedsim.examples import Example
 from drdp.fedsim.local import LocalSteps, LoraShape
 from drdp.fedsim.lora.adapter import Slot, start_factors
 from drdp.fedsim.lora.layout import Layout
+from drdp.fedsim.lora.llama_weights import why_not_packed
 from drdp.fedsim.lora.local import ClientRows, LocalOptimiser, SingleStep
-from drdp.fedsim.lora.packed import PackedLlama, why_not_packed
+from drdp.fedsim.lora.packed import PackedLlama
 from drdp.fedsim.lora.rows import Row
 from drdp.fedsim.lora.scoring import Scorer, prefers_bfloat16
 from drdp.fedsim.lora.together import StackedTrainer
