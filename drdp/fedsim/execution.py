@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Prepared", "Progress", "execute", "statement_of"]
 
-_COARSE = 1e-4
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -298,7 +296,7 @@ def _spent(prepared: Prepared, rounds: int) -> Interval:
     event = prepared.simulation.event(rounds)
     if NonPrivate() in atoms(event):
         return Interval(math.inf, math.inf, "no protection")
-    return epsilon_interval(event, prepared.delta, tolerance=_COARSE)
+    return epsilon_interval(event, prepared.delta)
 
 
 def _two(event: Event, prepared: Prepared) -> float | str:
@@ -307,7 +305,7 @@ def _two(event: Event, prepared: Prepared) -> float | str:
         return 0.0
     if NonPrivate() in atoms(event):
         return "inf"
-    return epsilon_interval(event, prepared.delta, tolerance=_COARSE).upper
+    return epsilon_interval(event, prepared.delta).upper
 
 
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:

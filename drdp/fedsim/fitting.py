@@ -7,7 +7,7 @@ its event.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -96,13 +96,18 @@ def codec_event(config: Config) -> Event:
 
 
 def codec_for(
-    config: Config, federation: Federation, tell: Tell, rng: NoiseSource
+    config: Config,
+    federation: Federation,
+    public: Callable[[], list[NDArray[np.float32]]],
+    tell: Tell,
+    rng: NoiseSource,
 ) -> Compressor:
     """The codec of a method, fitted on what the method fits it on.
 
     Args:
         config: The settings.
         federation: The clients.
+        public: Gives the updates of the public clients.
         tell: Is told what takes long.
         rng: Noise for a prior of released statistics.  `codec_event` has to be
             paid for before this is called.
@@ -121,9 +126,9 @@ def codec_for(
         case "sketch":
             codec = CountSketch(length, wanted, seed=seed)
         case "pca":
-            codec = _pca(config, federation, wanted, tell)
+            codec = _pca(config, public, wanted, tell)
         case "dr-encoder" | "fedcg":
-            codec = _autoencoder(config, federation, wanted, tell, rng)
+            codec = _autoencoder(config, federation, public, wanted, tell, rng)
         case _:
             codec = Identity(length)
     return codec if config.code.bits is None else Quantised(codec, config.code.bits)
@@ -144,11 +149,16 @@ def _source(config: Config) -> Source:
     return Source(Origin.PUBLIC)
 
 
-def _pca(config: Config, federation: Federation, wanted: int, tell: Tell) -> Codec:
+def _pca(
+    config: Config,
+    public: Callable[[], list[NDArray[np.float32]]],
+    wanted: int,
+    tell: Tell,
+) -> Codec:
     from drdp.compression.pca import fit_pca
 
     tell("fitting principal directions on public updates")
-    updates = list(public_updates(config, federation))
+    updates = public()
     if wanted > len(updates):
         raise InvalidArgumentError(
             f"code.length must be at most the {len(updates)} public updates, got"
@@ -160,6 +170,7 @@ def _pca(config: Config, federation: Federation, wanted: int, tell: Tell) -> Cod
 def _autoencoder(
     config: Config,
     federation: Federation,
+    public: Callable[[], list[NDArray[np.float32]]],
     wanted: int,
     tell: Tell,
     rng: NoiseSource,
@@ -182,11 +193,16 @@ def _autoencoder(
         )
     tell(f"fitting the autoencoder on its {code.prior} prior")
     return fit_on_prior(
-        _prior(config, federation, rng), design, steps=code.fit_steps, seed=seed
+        _prior(config, federation, public, rng), design, steps=code.fit_steps, seed=seed
     )
 
 
-def _prior(config: Config, federation: Federation, rng: NoiseSource) -> RandomPrior:
+def _prior(
+    config: Config,
+    federation: Federation,
+    public: Callable[[], list[NDArray[np.float32]]],
+    rng: NoiseSource,
+) -> RandomPrior:
     from drdp.compression.moments import Algorithm1, collect
     from drdp.compression.random_prior import prior_from, public_prior
     from drdp.compression.released import client_vector, released_prior
@@ -194,7 +210,7 @@ def _prior(config: Config, federation: Federation, rng: NoiseSource) -> RandomPr
     layout = federation.layout
     match config.code.prior:
         case "proxy":
-            updates = ([one] for one in public_updates(config, federation))
+            updates = ([one] for one in public())
             return prior_from(updates, layout, source=_source(config))
         case "released":
             trainer, reading = federation.trainer, Algorithm1(bias_correction=True)

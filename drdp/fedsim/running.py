@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -30,12 +31,16 @@ from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from drdp.compression.protocol import Compressor
     from drdp.privacy.ledger import Ledger
 
 __all__ = ["Run"]
 
 Tell = Callable[[str], None]
+Updates = Callable[[], "list[NDArray[np.float32]]"]
 
 
 @final
@@ -84,12 +89,14 @@ class Run:
         protection, rounds = protected(config, people, delta)
         released = codec_event(config)
         plan = released + protection.run_event(rounds)
+        public = cache(lambda: list(public_updates(config, people)))
         if self.folder is None:
-            codec = codec_for(config, people, tell, SeededRandomness(0).source("plan"))
+            rng = SeededRandomness(0).source("plan")
+            codec = codec_for(config, people, public, tell, rng)
         else:
-            codec = self._codec(people, plan, released, delta, protection, tell)
+            codec = self._codec(people, public, plan, released, delta, protection, tell)
         if planned is None:
-            protection, server, seen = _sized(config, people, protection, codec, tell)
+            protection, server, seen = _sized(config, public, protection, codec, tell)
         else:
             protection, server, seen = _as_planned(config, protection, planned)
         simulation = Simulation(
@@ -170,6 +177,7 @@ class Run:
     def _codec(
         self,
         people: Federation,
+        public: Updates,
         plan: Event,
         released: Event,
         delta: float,
@@ -190,14 +198,14 @@ class Run:
                     key=f"{self.config.run.method}/codec",
                 )
         source = self._randomness().source("codec")
-        codec = codec_for(self.config, people, tell, source)
+        codec = codec_for(self.config, people, public, tell, source)
         _save(codec, file)
         return codec
 
 
 def _sized(
     config: Config,
-    people: Federation,
+    public: Updates,
     protection: Protection,
     codec: Compressor,
     tell: Tell,
@@ -209,7 +217,7 @@ def _sized(
     unclipped = protection.clip_norm == math.inf
     if (given is None and not unclipped) or server.step_norm is not None:
         tell("measuring public updates")
-        seen = scales(codec, list(public_updates(config, people)), given)
+        seen = scales(codec, public(), given)
         alignment = seen.alignment
         if not unclipped:
             protection = replace(protection, clip_norm=seen.clip_norm)
