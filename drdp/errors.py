@@ -2,7 +2,8 @@
 
 All of them derive from `DrdpError`, so a caller can catch the family; the ones
 that report a bad argument also derive from `ValueError`, as Python users
-expect.  The command line turns each of them into one line and exit code 2.
+expect.  The command line turns each of them into one line and exit code 2, or 3
+where a budget refuses a charge.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 __all__ = [
     "BudgetExceededError",
     "CalibrationError",
+    "ChargeRefusedError",
     "CodecError",
     "DataError",
     "DrdpError",
     "EstimateRefusedError",
     "InvalidArgumentError",
+    "LedgerError",
     "MissingPackageError",
     "ModelError",
     "RunFolderError",
     "TrainingError",
+    "UnplannedChargeError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
     "UntrainedWeightsError",
@@ -52,10 +56,6 @@ class CalibrationError(DrdpError):
     """No parameter value meets the target, or every value does."""
 
 
-class BudgetExceededError(DrdpError):
-    """A release would cross the privacy budget; it was refused, not made."""
-
-
 class UntrainedWeightsError(DrdpError):
     """Training runs, but weights that it is about do not learn."""
 
@@ -82,3 +82,19 @@ class ModelError(DrdpError, ValueError):
 
 class TrainingError(DrdpError):
     """Local training gave numbers that cannot be used."""
+
+
+class LedgerError(DrdpError):
+    """A ledger cannot be read, written or trusted: nothing may be released."""
+
+
+class ChargeRefusedError(DrdpError):
+    """A budget does not allow a release; nothing was charged."""
+
+
+class BudgetExceededError(ChargeRefusedError):
+    """With this release, what has been released would exceed the budget."""
+
+
+class UnplannedChargeError(ChargeRefusedError):
+    """A release is not one of those that a fixed plan declared beforehand."""

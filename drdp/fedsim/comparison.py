@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, final
 
@@ -135,9 +136,7 @@ def compared(
                 else:
                     run = Run.begun(folder, changed(config, task.settings))
                 prepared = run.prepared(tell)
-                run.executed(
-                    prepared, lambda progress, task=task: watch(task, progress)
-                )  # type: ignore[misc]
+                run.executed(prepared, partial(watch, task))
         yield finished(task, folder)
 
 
