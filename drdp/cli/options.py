@@ -84,7 +84,8 @@ class Command(click.Command):
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for parameter in order:
             repeated = order.count(parameter)
-            if repeated > 1 and not getattr(parameter, "is_flag", False):
+            often = getattr(parameter, "is_flag", False) or parameter.multiple
+            if repeated > 1 and not often:
                 raise click.BadParameter(
                     f"given {repeated} times; give it once", ctx, parameter
                 )
