@@ -73,8 +73,9 @@ class DiscreteGaussianMechanism:
         adjacency: Replace-one doubles the sensitivity.  With `survivors`, where
             a client whose data is left out must still send its share of noise,
             say zero-out or replace-one; add-remove is refused.
-        bits: The total is seen modulo 2^bits; None is the fewest that make
-            wrapping round unlikely.
+        bits: The total is seen modulo 2^bits; None becomes the fewest that make
+            wrapping round unlikely.  `dataclasses.replace` keeps them: give it
+            ``bits=None`` to have them decided anew.
         rotation_seed: Of the public rotation.
         beta: How likely one rounding may be refused, see `IntegerGrid`.
         rounding: Where roundings take their randomness from; None is the
