@@ -19,7 +19,7 @@ from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import Payer, Report, Simulation, State, simulate
 from drdp.privacy.curves import Interval
-from drdp.privacy.events import NOTHING, Adjacency, Event, NonPrivate, atoms
+from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
@@ -230,14 +230,13 @@ def statement_of(prepared: Prepared, rounds: int) -> Statement:
             " it is a simulation; the figures are what the same run with secret noise"
             " would guarantee.",
         )
-    relation = protection.relation if atoms(event) else Adjacency.ADD_REMOVE
     return state(
         event,
         prepared.delta,
         Circumstances(
             unit=prepared.unit,
             population=prepared.population,
-            adjacency=relation,
+            adjacency=protection.relation,
             clip_norm=protection.clip_norm,
             placement=str(protection.placement),
             adversary=f"view {protection.view}",

@@ -2,8 +2,8 @@
 
 >>> from drdp.privacy.threat import PoissonCohort
 >>> plan = Protection(PoissonCohort(0.05), clip_norm=1.0, noise_multiplier=1.0)
->>> plan.event(0)
-PoissonSampled(rate=0.05, event=Gaussian(noise_multiplier=1.0))
+>>> plan.event(0).event, str(plan.event(0).adjacency)
+(Gaussian(noise_multiplier=1.0), 'zero-out')
 >>> found = calibrated(plan, epsilon=2.0, delta=1e-5, rounds=20)
 >>> round(found.noise_multiplier, 4)
 0.9968
@@ -54,8 +54,8 @@ class Protection:
         placement: Where the noise is added.
         view: What the adversary sees.
         adjacency: Which data sets are neighbours; None for the usual one:
-            add-remove where Poisson or allocated cohorts meet central noise,
-            else replace-one.
+            zero-out where Poisson or allocated cohorts meet central noise (the
+            number of clients is public), else replace-one.
         survivors: How many messages each released sum is guaranteed to hold.
         colluding: How many of these may tell the adversary their noise.
         examples_per_user: Where what is drawn and clipped is a single example,
@@ -86,7 +86,7 @@ class Protection:
             independent = isinstance(self.cohort, PoissonCohort | AllocatedCohort)
             plain = independent and self.placement is Placement.CENTRAL
             hidden = self.view in (View.OUTSIDER, View.COLLUDING)
-            found = Adjacency.ADD_REMOVE if plain and hidden else Adjacency.REPLACE_ONE
+            found = Adjacency.ZERO_OUT if plain and hidden else Adjacency.REPLACE_ONE
             object.__setattr__(self, "adjacency", found)
         _check_combination(self)
         self.event(0)
@@ -104,7 +104,7 @@ class Protection:
     @property
     def relation(self) -> Adjacency:
         """Which data sets are neighbours."""
-        return self.adjacency or Adjacency.ADD_REMOVE
+        return self.adjacency or Adjacency.ZERO_OUT
 
     @property
     def threat(self) -> ThreatModel | None:

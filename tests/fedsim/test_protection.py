@@ -33,7 +33,7 @@ POISSON = Protection(PoissonCohort(0.05), clip_norm=2.0, noise_multiplier=1.5)
 
 def test_noise_is_stated_per_clip_norm() -> None:
     assert POISSON.noise_std == 3.0
-    assert POISSON.event(7) == PoissonSampled(0.05, Gaussian(1.5))
+    assert POISSON.event(7) == PoissonSampled(0.05, Gaussian(1.5), Adjacency.ZERO_OUT)
 
 
 def test_a_fixed_cohort_with_central_noise_is_replace_one() -> None:
@@ -62,7 +62,7 @@ def test_an_allocated_pass_is_charged_once() -> None:
     plan = Protection(AllocatedCohort(4), clip_norm=1.0, noise_multiplier=1.0)
     events = [plan.event(number) for number in range(8)]
     assert [event == NOTHING for event in events] == [False, *[True] * 3] * 2
-    assert events[0] == RandomlyAllocated(4, Gaussian(1.0))
+    assert events[0] == RandomlyAllocated(4, Gaussian(1.0), 1, Adjacency.ZERO_OUT)
     assert atoms(plan.run_event(5)) == atoms(events[0] * 2)
 
 

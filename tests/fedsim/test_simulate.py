@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from drdp import Gaussian, NonPrivate, PoissonSampled
+from drdp import Adjacency, Gaussian, NonPrivate, PoissonSampled
 from drdp.compression.identity import Identity
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts
@@ -222,7 +222,7 @@ def test_the_codec_is_paid_for_before_the_first_round(trainer: LinearTrainer) ->
     run(built, purse, rounds=2)
     assert [event for event, _ in purse.paid] == [
         Gaussian(5.0),
-        *[PoissonSampled(0.3, Gaussian(0.5))] * 2,
+        *[PoissonSampled(0.3, Gaussian(0.5), Adjacency.ZERO_OUT)] * 2,
     ]
     assert atoms(built.event(2))[Gaussian(5.0)] == 1
 
