@@ -110,6 +110,23 @@ def test_the_expansion_of_a_sketch_is_attained_and_exceeds_one():
     assert 1.0 < np.linalg.norm(matrix, 2) <= three.expansion
 
 
+def clipped(vector, clip_norm=1.0):
+    return vector * min(1.0, clip_norm / max(norm(vector), 1e-30))
+
+
+def test_clipping_the_code_bounds_it_and_clipping_the_update_may_not():
+    codec = CountSketch(LENGTH, 20, rows=1, seed=1)
+    matrix = np.array([codec.encode(row) for row in np.eye(LENGTH, dtype=np.float32)])
+    fullest = np.abs(matrix).sum(axis=0).argmax()
+    update = clipped(matrix[:, fullest].astype(np.float64))
+    assert norm(codec.encode(update)) > 3.5
+    for one in CODECS.values():
+        for some in (update, 1e4 * update, updates()[0]):
+            assert norm(clipped(one.encode(some).astype(np.float64))) <= 1.0 + 1e-12
+            if one.expansion == 1.0:
+                assert norm(one.encode(clipped(some))) <= 1.0 + 1e-6
+
+
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_decoding_commutes_with_averaging_where_it_says_so(codec):
     codes = np.array([codec.encode(update) for update in updates()], dtype=np.float64)
