@@ -136,6 +136,16 @@ def test_decoding_commutes_with_averaging_where_it_says_so(codec):
     assert (gap < 1e-6) == codec.linear_decode
 
 
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_noise_moves_the_parameters_as_far_as_stated(codec):
+    if not codec.linear_decode:
+        assert math.isnan(codec.noise_gain)
+        return
+    draws = rng(1).standard_normal((1_000, codec.code_length))
+    squares = [norm(codec.decode(noise)) ** 2 for noise in draws]
+    assert math.sqrt(np.mean(squares)) == pytest.approx(codec.noise_gain, rel=0.05)
+
+
 @pytest.mark.parametrize("codec", LINEAR.values(), ids=LINEAR)
 def test_linear_codecs_are_linear(codec):
     a, b = updates(2, seed=4) / np.float32(3.0)
