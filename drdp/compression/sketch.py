@@ -140,7 +140,7 @@ class CountSketch:
 
     @property
     def noise_gain(self) -> float:
-        """sqrt(update_length), not of the code's: each coordinate gets some."""
+        """sqrt(update_length): decoded updates are longer than codes as well."""
         if self.estimate is Estimate.MEDIAN:
             return math.nan
         return math.sqrt(self.update_length)
