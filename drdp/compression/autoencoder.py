@@ -92,6 +92,11 @@ class Autoencoder:
         return isinstance(self.design, BlockDesign) and self.design.hidden == 0
 
     @property
+    def noise_gain(self) -> float:
+        """The Frobenius norm of a linear decoder, else NaN."""
+        return float(self.network.decoder_norm()) if self.linear_decode else math.nan
+
+    @property
     def message_bits(self) -> int:
         """32 for each number."""
         return 32 * self.code_length

@@ -36,8 +36,8 @@ class Fidelity:
         updates: How many updates it was judged on.
         update_length: Length of an update.
         code_length: Length of a code.
-        mean_kept: Share of the energy of the updates' mean that is explained;
-            NaN where the updates have no mean to speak of.
+        mean_kept: Share of the energy of the updates' mean that is kept, after the
+            best rescaling; NaN where the updates have no mean to speak of.
         explained: Explained variance of the innovation; at most 1, 0 for a
             constant decoder and below 0 where decoding does harm.
         kept: The same after the best common rescaling of what is decoded, which a
@@ -74,7 +74,7 @@ class Fidelity:
     def text(self) -> str:
         """The figures and their baselines, line by line."""
         lines = (
-            ("mean kept", self.mean_kept, "-", "-"),
+            ("mean kept, rescaled", self.mean_kept, 1.0, "-"),
             ("innovation explained", self.explained, 0.0, self.noise_explained),
             ("innovation kept, rescaled", self.kept, 0.0, self.noise_kept),
             ("innovation cosine", self.cosine, 0.0, self.noise_cosine),
@@ -203,18 +203,20 @@ def _cosine(given: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 
 
 def _mean_kept(given: NDArray[np.float32], decoded: NDArray[np.float32]) -> float:
-    """``1 - ||m - r||^2 / ||m||^2``, every product taken across the halves."""
+    """``<m, r>^2 / (||m||^2 ||r||^2)``, every product taken across the halves."""
     import numpy as np
 
     first, second, r_first, r_second = (
         half.mean(axis=0, dtype=np.float64)
         for half in (given[::2], given[1::2], decoded[::2], decoded[1::2])
     )
-    shared = float(np.dot(first, second))
+    shared, found = float(np.dot(first, second)), float(np.dot(r_first, r_second))
     # The cosine of two independent noises of d numbers is 1/sqrt(d) or so.
     chance = min(3.0 / math.sqrt(len(first)), 0.5)
     lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
     if shared <= chance * lengths:
         return math.nan
-    crossed = np.dot(first, r_second) + np.dot(second, r_first)
-    return float((crossed - np.dot(r_first, r_second)) / shared)
+    along = float(np.dot(first, r_second)), float(np.dot(second, r_first))
+    if found <= 0.0 or min(along) <= 0.0:
+        return 0.0
+    return min(along[0] * along[1] / (shared * found), 1.0)

@@ -72,4 +72,7 @@ def rows(samples: Iterable[Any], length: int | None = None) -> NDArray[np.float3
         found.append(vector.astype(np.float32))
     if not found:
         raise InvalidArgumentError("samples must hold at least one update, got none")
-    return np.stack(found)
+    matrix = np.empty((len(found), len(found[0])), dtype=np.float32)
+    for place in reversed(range(len(found))):
+        matrix[place] = found.pop()  # so that there are never two copies of all
+    return matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -53,6 +54,11 @@ class Identity:
     def linear_decode(self) -> bool:
         """True."""
         return True
+
+    @property
+    def noise_gain(self) -> float:
+        """sqrt(update_length)."""
+        return math.sqrt(self.update_length)
 
     @property
     def message_bits(self) -> int:

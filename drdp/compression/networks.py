@@ -122,6 +122,12 @@ class BlockNetwork(nn.Module):
         weight: Tensor = self.encoder[0].detach() * self.scales[0]
         return weight
 
+    def decoder_norm(self) -> float:
+        """The Frobenius norm of a decoder of one layer, without the padding."""
+        weight = self.decoder[0].detach() * self.scales[0]
+        rows = weight.transpose(1, 2).flatten(0, 1)[: self.update_length]
+        return float(torch.linalg.norm(rows.double()))
+
     def encode(self, updates: Tensor) -> Tensor:
         """Codes, shape (n, code_length), of updates, shape (n, update_length)."""
         missing = self.blocks * self.width - self.update_length

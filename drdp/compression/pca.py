@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ class Pca:
     def linear_decode(self) -> bool:
         """True."""
         return True
+
+    @property
+    def noise_gain(self) -> float:
+        """sqrt(code_length)."""
+        return math.sqrt(self.code_length)
 
     @property
     def message_bits(self) -> int:
@@ -141,8 +147,8 @@ def fit_pca(
 
     Returns:
         The codec.  The singular vectors come from the n x n Gram matrix, summed
-        in float64, in O(n^2 d) time and ``4 d (n + k)`` bytes, and are made
-        orthonormal once more in float64 before they are stored.
+        in float64, in O(n^2 d) time and some ``4 d (n + 2 k)`` bytes, and are
+        made orthonormal once more in float64 before they are stored.
 
     Raises:
         InvalidArgumentError: If the samples span fewer than k dimensions.

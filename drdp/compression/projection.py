@@ -129,6 +129,11 @@ class RandomProjection:
         return True
 
     @property
+    def noise_gain(self) -> float:
+        """sqrt(code_length) times the factor of the scale."""
+        return self.factor * math.sqrt(self.code_length)
+
+    @property
     def message_bits(self) -> int:
         """32 for each number."""
         return 32 * self.code_length

@@ -62,6 +62,10 @@ class Codec(Compressor, Protocol):
             infinite where none is known.
         linear_decode: Whether decoding commutes with averaging, so that
             decoding the mean code equals averaging decoded codes.
+        noise_gain: Root mean squared norm of what decoding makes of standard
+            normal noise on every number of a code, so that noise of standard
+            deviation s on a code moves the parameters by ``s * noise_gain``; NaN
+            where decoding is not linear.
         message_bits: Size of one code on its way to the server, in bits.
     """
 
@@ -73,6 +77,11 @@ class Codec(Compressor, Protocol):
     @property
     def linear_decode(self) -> bool:
         """Whether the order of decoding and averaging is immaterial."""
+        ...
+
+    @property
+    def noise_gain(self) -> float:
+        """How far unit noise on a code moves the parameters."""
         ...
 
     @property

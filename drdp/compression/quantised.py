@@ -134,6 +134,11 @@ class Quantised:
         return self.codec.linear_decode
 
     @property
+    def noise_gain(self) -> float:
+        """That of the codec inside."""
+        return self.codec.noise_gain
+
+    @property
     def message_bits(self) -> int:
         """Bits of one message: whole bytes of levels and the scale."""
         return 8 * (_SCALE_BYTES + -(-self.bits * self.code_length // 8))

@@ -45,7 +45,8 @@ class RandomPrior:
         spread: What their s is.
 
     Guarantees:
-        Sample i of a seed depends on the seed, i and the components alone.
+        Sample i of a seed depends on the seed, i and the components alone, for one
+        version of numpy.
     """
 
     layout: Layout

@@ -109,8 +109,10 @@ def released_prior(
             by, whoever answered.
         noise_multiplier: Noise standard deviation / how far one client moves the
             sum; see `drdp.privacy.stages` for ways to choose it.
-        rng: Source of the noise.  The guarantee is void where it is not secure.
-        adjacency: Which data sets are neighbours.
+        rng: Source of the noise.  The guarantee is void where it is not secure, so
+            name it in the run's provenance.
+        adjacency: Which data sets are neighbours; has to be the relation of the
+            whole run.  The noise for replace-one is enough for the others as well.
         pool: As in `client_vector`.
         mean_bound: As in `client_vector`.
         algorithm: As in `client_vector`.
@@ -130,6 +132,7 @@ def released_prior(
     import numpy as np
 
     population = _check.count(least=1, clients=clients)
+    bound = _check.positive(mean_bound=mean_bound)
     source = Source(Origin.RELEASED, noise_multiplier=noise_multiplier)
     _, number = _pools(layout, pool)
     total: NDArray[np.float64] | None = None
@@ -153,7 +156,7 @@ def released_prior(
     )
     noisy = np.clip(total / population + level * rng.normal(len(total)), -1.0, 1.0)
     places, _ = _pools(layout, pool)
-    mean = noisy[:number] * mean_bound
+    mean = noisy[:number] * bound
     std = None
     if len(noisy) > number:
         low, high = algorithm.h1, algorithm.h2

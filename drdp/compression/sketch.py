@@ -139,6 +139,13 @@ class CountSketch:
         return self.estimate is Estimate.MEAN
 
     @property
+    def noise_gain(self) -> float:
+        """sqrt(update_length): decoded updates are longer than codes as well."""
+        if self.estimate is Estimate.MEDIAN:
+            return math.nan
+        return math.sqrt(self.update_length)
+
+    @property
     def message_bits(self) -> int:
         """32 for each number."""
         return 32 * self.code_length

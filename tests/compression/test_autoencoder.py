@@ -176,7 +176,12 @@ def test_only_linear_ones_claim_a_bound_and_it_holds(fitted):
         linear = name.startswith("linear")
         assert codec.linear_decode == linear
         assert math.isfinite(codec.expansion) == linear
-    codec = fitted["linear blocks"]
+        assert math.isnan(codec.noise_gain) != linear
+    codec = fit_autoencoder(
+        planted(20, 0), BlockDesign(6, blocks=3), source=PUBLIC, steps=2
+    )
+    decoder = np.array([codec.decode(row) for row in np.eye(6)], dtype=np.float64)
+    assert codec.noise_gain == pytest.approx(np.linalg.norm(decoder), rel=1e-5)
     matrix = np.array([codec.encode(row) for row in np.eye(LENGTH, dtype=np.float32)])
     assert codec.expansion == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-5)
     codes = np.array([codec.encode(update) for update in planted(6, 3)], dtype=float)

@@ -110,6 +110,23 @@ def test_the_expansion_of_a_sketch_is_attained_and_exceeds_one():
     assert 1.0 < np.linalg.norm(matrix, 2) <= three.expansion
 
 
+def clipped(vector, clip_norm=1.0):
+    return vector * min(1.0, clip_norm / max(norm(vector), 1e-30))
+
+
+def test_clipping_the_code_bounds_it_and_clipping_the_update_may_not():
+    codec = CountSketch(LENGTH, 20, rows=1, seed=1)
+    matrix = np.array([codec.encode(row) for row in np.eye(LENGTH, dtype=np.float32)])
+    fullest = np.abs(matrix).sum(axis=0).argmax()
+    update = clipped(matrix[:, fullest].astype(np.float64))
+    assert norm(codec.encode(update)) > 3.5
+    for one in CODECS.values():
+        for some in (update, 1e4 * update, updates()[0]):
+            assert norm(clipped(one.encode(some).astype(np.float64))) <= 1.0 + 1e-12
+            if one.expansion == 1.0:
+                assert norm(one.encode(clipped(some))) <= 1.0 + 1e-6
+
+
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_decoding_commutes_with_averaging_where_it_says_so(codec):
     codes = np.array([codec.encode(update) for update in updates()], dtype=np.float64)
@@ -117,6 +134,16 @@ def test_decoding_commutes_with_averaging_where_it_says_so(codec):
     mean_last = np.mean([codec.decode(code).astype(float) for code in codes], axis=0)
     gap = norm(mean_first - mean_last) / norm(mean_last)
     assert (gap < 1e-6) == codec.linear_decode
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_noise_moves_the_parameters_as_far_as_stated(codec):
+    if not codec.linear_decode:
+        assert math.isnan(codec.noise_gain)
+        return
+    draws = rng(1).standard_normal((1_000, codec.code_length))
+    squares = [norm(codec.decode(noise)) ** 2 for noise in draws]
+    assert math.sqrt(np.mean(squares)) == pytest.approx(codec.noise_gain, rel=0.05)
 
 
 @pytest.mark.parametrize("codec", LINEAR.values(), ids=LINEAR)
