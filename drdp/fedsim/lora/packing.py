@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor
 from drdp.fedsim.lora.rows import IGNORED, Batch, Row
 
 __all__ = ["Packing", "Rectangle", "Shape", "Split"]
+
+_STEP: Final = 16  # lengths that fill vector registers: softmax is twice as fast
 
 
 @final
@@ -218,7 +220,7 @@ class _Padded:
         firsts: Sequence[int],
         end: int,
     ) -> _Padded:
-        length = max(len(places[row]) for row in rows)
+        length = -(-max(len(places[row]) for row in rows) // _STEP) * _STEP
         every = np.full((len(rows), length), end)
         own = every.copy()
         for i, row in enumerate(rows):
