@@ -10,10 +10,13 @@ from __future__ import annotations
 __all__ = [
     "CalibrationError",
     "CodecError",
+    "DataError",
     "DrdpError",
     "EstimateRefusedError",
     "InvalidArgumentError",
     "MissingPackageError",
+    "ModelError",
+    "TrainingError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
 ]
@@ -52,3 +55,15 @@ class CodecError(DrdpError, ValueError):
 
 class MissingPackageError(DrdpError, ImportError):
     """An optional package is needed here; the message says how to install it."""
+
+
+class DataError(DrdpError, ValueError):
+    """A data file is missing or malformed; the message names file and line."""
+
+
+class ModelError(DrdpError, ValueError):
+    """A model cannot be loaded, or lacks what an adapter needs."""
+
+
+class TrainingError(DrdpError):
+    """Local training gave numbers that cannot be used."""

@@ -1,0 +1,171 @@
+"""The loss of each example's response under a causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from drdp.fedsim.examples import IGNORED, Example
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Scorer", "prefers_bfloat16"]
+
+_BATCH_TOKENS = 2048  # padded tokens of an evaluation batch
+_LARGE = 20_000_000  # parameters from which bfloat16 pays for its conversions
+
+
+def prefers_bfloat16(model: torch.nn.Module) -> bool:
+    """Whether bfloat16 products are faster: a matter of hardware and size.
+
+    True on GPUs and processors with bfloat16 instructions, for models large enough
+    that products outweigh conversions.
+    """
+    weights = list(model.parameters())
+    if sum(weight.numel() for weight in weights) < _LARGE:
+        return False
+    if weights[0].device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if weights[0].device.type != "cpu":
+        return False
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+@final
+class Scorer:
+    """Losses and next-token probabilities of a causal model.
+
+    Args:
+        model: A transformers or peft model.
+        padding: A token to fill short rows with; no loss is taken there, and causal
+            attention keeps what stands before it unchanged.
+        bfloat16: Whether products are in bfloat16.
+    """
+
+    def __init__(self, model: Any, padding: int, *, bfloat16: bool) -> None:
+        self._model = model
+        self._padding = padding
+        self._bfloat16 = bfloat16
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._device = next(model.parameters()).device
+        self._body, self._head = inner.get_decoder(), inner.get_output_embeddings()
+        self._split = self._splits()
+
+    def losses(self, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+        """Per example, the summed loss of its response and its count of tokens.
+
+        Differentiable; both have shape (examples,), float32 and int64.
+        """
+        tokens = self._padded([example.tokens for example in examples])
+        labels = self._padded([example.labels for example in examples], IGNORED)
+        wanted = labels[:, 1:] != IGNORED
+        with self.autocast():
+            logits = self._logits(tokens, wanted)
+        each = cross_entropy(
+            logits.float(), labels[:, 1:][wanted].long(), reduction="none"
+        )
+        rows = wanted.nonzero()[:, 0]
+        sums = torch.zeros(len(examples), device=self._device).index_add(0, rows, each)
+        return sums, wanted.sum(dim=1)
+
+    def measure(
+        self, examples: Sequence[Example]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The same as arrays, in batches of similar length, without gradients."""
+        sums = np.zeros(len(examples))
+        counts = np.zeros(len(examples), dtype=np.int64)
+        with torch.no_grad():
+            for places in _buckets([len(example) for example in examples]):
+                some, tokens = self.losses([examples[place] for place in places])
+                sums[places] = some.double().cpu().numpy()
+                counts[places] = tokens.cpu().numpy()
+        return sums, counts
+
+    def next_tokens(
+        self, prompts: Sequence[NDArray[np.int32]], choices: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Log-probabilities of some tokens right after each prompt.
+
+        Args:
+            prompts: Tokens of each.
+            choices: The tokens that are asked about.
+
+        Returns:
+            Shape (prompts, choices).
+        """
+        found = np.zeros((len(prompts), len(choices)))
+        asked = torch.tensor(list(choices), device=self._device)
+        with torch.no_grad():
+            for places in _buckets([len(prompt) for prompt in prompts]):
+                batch = [prompts[place] for place in places]
+                tokens = self._padded(batch)
+                wanted = torch.zeros_like(tokens, dtype=torch.bool)
+                ends = torch.tensor([len(prompt) - 1 for prompt in batch])
+                wanted[torch.arange(len(batch)), ends] = True
+                with self.autocast():
+                    logits = self._logits(tokens, wanted)
+                logs = logits.float().log_softmax(dim=1)[:, asked]
+                found[places] = logs.double().cpu().numpy()
+        return found
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """bfloat16 products, or nothing special."""
+        if not self._bfloat16:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def _logits(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+        """Logits at the places wanted, which may be one column short of the tokens."""
+        columns = wanted.shape[1]
+        if self._split:
+            hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
+            return self._head(hidden[:, :columns][wanted])  # type: ignore[no-any-return]
+        logits = self._model(input_ids=tokens, use_cache=False).logits
+        return logits[:, :columns][wanted]  # type: ignore[no-any-return]
+
+    def _splits(self) -> bool:
+        """Whether the head alone turns hidden states into logits.
+
+        It does in most models; some scale or cap their logits.  Tried, not guessed:
+        then the head, a fifth of a small model, runs on response tokens only.
+        """
+        if self._body is None or self._head is None:
+            return False
+        tokens = torch.tensor([[self._padding, 1, 2, 3]], device=self._device)
+        with torch.no_grad():
+            whole = self._model(input_ids=tokens, use_cache=False).logits
+            hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
+            return torch.allclose(whole, self._head(hidden), rtol=1e-4, atol=1e-4)
+
+    def _padded(
+        self, rows: Sequence[NDArray[np.int32]], fill: int | None = None
+    ) -> Tensor:
+        longest = max(len(row) for row in rows)
+        table = np.full(
+            (len(rows), longest),
+            self._padding if fill is None else fill,
+            dtype=np.int64,
+        )
+        for place, row in enumerate(rows):
+            table[place, : len(row)] = row
+        return torch.from_numpy(table).to(self._device)
+
+
+def _buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places in order of length, cut so that a padded batch stays small."""
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[place] > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
