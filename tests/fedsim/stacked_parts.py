@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from drdp.fedsim.examples import Example
 from drdp.fedsim.lora.layout import Layout
-from drdp.fedsim.lora.rows import IGNORED, Row
 
 torch.set_num_threads(1)
 
@@ -45,18 +45,15 @@ def llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     return model
 
 
-def rows_of(rng: np.random.Generator, lengths: Sequence[int]) -> list[Row]:
+def rows_of(rng: np.random.Generator, lengths: Sequence[int]) -> list[Example]:
     """Random rows; the second half of each is predicted."""
-    rows = []
-    for length in lengths:
-        ids = rng.integers(0, VOCABULARY, length)
-        labels = ids.copy()
-        labels[: length // 2] = IGNORED
-        rows.append(Row(ids, labels))
-    return rows
+    return [
+        Example(rng.integers(0, VOCABULARY, length).astype(np.int32), length // 2)
+        for length in lengths
+    ]
 
 
-def clients_of(seed: int, shape: Sequence[Sequence[int]]) -> list[list[Row]]:
+def clients_of(seed: int, shape: Sequence[Sequence[int]]) -> list[list[Example]]:
     """One list of rows per client, with the given lengths."""
     rng = np.random.default_rng(seed)
     return [rows_of(rng, lengths) for lengths in shape]
@@ -97,12 +94,16 @@ def _turned(x: Tensor, theta: float) -> Tensor:
 
 
 def reference_loss(
-    model: nn.Module, layout: Layout, flat: Tensor, frozen: Tensor, rows: Sequence[Row]
+    model: nn.Module,
+    layout: Layout,
+    flat: Tensor,
+    frozen: Tensor,
+    rows: Sequence[Example],
 ) -> Tensor:
     """A client's mean loss in float64, row by row, without transformers."""
     config: Any = model.config
     named = dict(model.named_parameters())
-    slots = {slot.module: slot for slot in layout.slots}
+    slots = {place.module: place for place in layout.places}
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     width = config.head_dim
 
@@ -114,7 +115,7 @@ def reference_loss(
         if f"{name}.bias" in named:
             out = out + weight(f"{name}.bias")
         if name in slots:
-            home = frozen if layout.only_b else flat
+            home = frozen if layout.freeze_a else flat
             a = layout.a(home[None], slots[name])[0]
             b = layout.b(flat[None], slots[name])[0]
             out = out + layout.scale * (x @ a.T) @ b.T
@@ -122,7 +123,9 @@ def reference_loss(
 
     total, count = flat.new_zeros(()), 0
     for row in rows:
-        x = weight("model.embed_tokens.weight")[torch.from_numpy(row.inputs)]
+        x = weight("model.embed_tokens.weight")[
+            torch.from_numpy(row.tokens[:-1]).long()
+        ]
         length = len(x)
         mask = torch.full((length, length), -torch.inf, dtype=torch.float64).triu(1)
         for i in range(config.num_hidden_layers):
@@ -147,11 +150,10 @@ def reference_loss(
             x = x + linear(y, at + "mlp.down_proj")
         x = _norm(x, weight("model.norm.weight"), config.rms_norm_eps)
         head = "lm_head" if "lm_head.weight" in named else "model.embed_tokens"
-        targets = torch.from_numpy(row.targets)
-        keep = targets != IGNORED
-        logits = x[keep] @ weight(f"{head}.weight").T
-        total = total - logits.log_softmax(-1).gather(1, targets[keep, None]).sum()
-        count += int(keep.sum())
+        targets = torch.from_numpy(row.tokens[row.start :]).long()
+        logits = x[row.start - 1 :] @ weight(f"{head}.weight").T
+        total = total - logits.log_softmax(-1).gather(1, targets[:, None]).sum()
+        count += len(targets)
     return total / count
 
 
@@ -160,7 +162,7 @@ def reference(
     layout: Layout,
     stack: Tensor,
     frozen: Tensor,
-    batch: Sequence[Sequence[Row]],
+    batch: Sequence[Sequence[Example]],
 ) -> tuple[Tensor, Tensor]:
     """Losses and gradients of every client in float64."""
     losses, gradients = [], []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
 from drdp.errors import InvalidArgumentError
+from drdp.fedsim.examples import Example
+from drdp.fedsim.local import LoraShape
 from drdp.fedsim.lora.layout import Layout
 from drdp.fedsim.lora.packed import PackedLlama
-from drdp.fedsim.lora.rows import IGNORED, Row
 from drdp.fedsim.lora.stack import StackedModel
 from tests.fedsim import stacked_parts as parts
 
@@ -24,28 +24,29 @@ ENGINES = {"stacked": StackedModel, "packed": PackedLlama}
 
 
 def build(engine: str, model: nn.Module, layout: Layout, frozen: Tensor, **more: Any):
-    return ENGINES[engine](parts.twin(model), layout, frozen=frozen, **more)
+    return ENGINES[engine](model, layout, frozen=frozen, **more)
 
 
 def case(
-    model: nn.Module, shape: Any, targets: Any = parts.QKVO, only_b: bool = False
-) -> tuple[Layout, Tensor, Tensor, list[list[Row]]]:
+    model: nn.Module, shape: Any, targets: Any = parts.QKVO, freeze_a: bool = False
+) -> tuple[Layout, Tensor, Tensor, list[list[Example]]]:
     """A layout, float32 parameters of every client, frozen factors and rows."""
-    layout = Layout.of(model, rank=3, alpha=5.0, targets=targets, only_b=only_b)
+    shape_ = LoraShape(rank=3, alpha=5.0, targets=targets, freeze_a=freeze_a)
+    layout = Layout.of(model, shape_)
     frozen = torch.from_numpy(layout.drawn(5)[1])
     stack = parts.random_stack(layout, len(shape)).float()
     return layout, stack, frozen, parts.clients_of(2, shape)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("only_b", [False, True], ids=["both", "only B"])
+@pytest.mark.parametrize("freeze_a", [False, True], ids=["both", "only B"])
 @pytest.mark.parametrize("shape", [RAGGED, EQUAL], ids=["ragged", "equal"])
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_are_the_true_ones(
-    name: str, shape: Any, only_b: bool, engine: str
+    name: str, shape: Any, freeze_a: bool, engine: str
 ) -> None:
     model = parts.shared(name)
-    layout, stack, frozen, batch = case(model, shape, only_b=only_b)
+    layout, stack, frozen, batch = case(model, shape, freeze_a=freeze_a)
     losses, truth = parts.reference(model, layout, stack, frozen, batch)
     out = torch.full_like(stack, torch.nan)
     found = build(engine, model, layout, frozen).gradients(stack, batch, out)
@@ -89,10 +90,8 @@ def test_other_clients_leave_a_gradient_as_it_is(engine: str) -> None:
     together.gradients(stack, batch, before)
     changed = [rows[:] for rows in batch]
     row = changed[2][1]
-    changed[2][1] = Row(
-        (row.input_ids + 1) % parts.VOCABULARY,
-        np.where(row.labels == IGNORED, IGNORED, (row.labels + 1) % parts.VOCABULARY),
-    )
+    tokens = (row.tokens + 1) % parts.VOCABULARY
+    changed[2][1] = Example(tokens, row.start)
     stack[3] *= 2.0
     together.gradients(stack, changed, after)
     assert torch.equal(before[:2], after[:2])
@@ -138,11 +137,11 @@ def test_checkpointing_changes_nothing() -> None:
 def test_dropout_is_refused() -> None:
     model = parts.llama(attention_dropout=0.1)
     with pytest.raises(InvalidArgumentError, match="attention_dropout must be 0"):
-        StackedModel(model, Layout.of(model))
+        StackedModel(model, Layout.of(model, LoraShape()))
     other = GPT2LMHeadModel(
         GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=11, n_positions=8)
     )
-    layout = Layout.of(parts.llama())
+    layout = Layout.of(parts.llama(), LoraShape())
     with pytest.raises(InvalidArgumentError, match="dropout must be 0"):
         StackedModel(other, layout)
 
@@ -152,9 +151,9 @@ def test_layers_that_are_not_linear_or_not_there_are_refused() -> None:
         GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=11, n_positions=8)
     )
     with pytest.raises(InvalidArgumentError, match="c_attn is a Conv1D"):
-        Layout.of(model, targets=("c_attn",))
+        Layout.of(model, LoraShape(targets=("c_attn",)))
     with pytest.raises(InvalidArgumentError, match="no layer named q_proj"):
-        Layout.of(model, targets=("q_proj",))
+        Layout.of(model, LoraShape(targets=("q_proj",)))
 
 
 def test_a_model_that_routes_tokens_trains_its_attention_only() -> None:
@@ -171,7 +170,7 @@ def test_a_model_that_routes_tokens_trains_its_attention_only() -> None:
             attn_implementation="eager",
         )
     )
-    layout = Layout.of(model)
+    layout = Layout.of(model, LoraShape())
     batch = parts.clients_of(1, EQUAL)
     stack = parts.random_stack(layout, len(batch)).float()
     together = StackedModel(model, layout)
@@ -180,11 +179,3 @@ def test_a_model_that_routes_tokens_trains_its_attention_only() -> None:
     for k, rows in enumerate(batch):
         together.gradients(stack[k : k + 1], [rows], alone[k : k + 1])
     assert parts.relative(out, alone) < 1e-5
-
-
-def test_a_row_without_a_response_is_refused() -> None:
-    ids = np.arange(5)
-    with pytest.raises(InvalidArgumentError, match="at least one token"):
-        Row(ids, np.full(5, IGNORED))
-    with pytest.raises(InvalidArgumentError, match="shape of input_ids"):
-        Row(ids, ids[:3])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import torch
 from torch import Tensor
 
-from drdp.fedsim.lora.local import LocalOptimiser
+from drdp.fedsim.local import LocalSteps
 
 __all__ = ["Advance", "optimiser_of"]
+
+_BETAS: Final = (0.9, 0.999)  # torch.optim.AdamW's own
+_EPS: Final = 1e-8
 
 
 class Advance(Protocol):
@@ -26,7 +28,7 @@ class Advance(Protocol):
 class _AdamW:
     """`torch.optim.AdamW` for each row on its own (Loshchilov and Hutter 2019)."""
 
-    def __init__(self, settings: LocalOptimiser, stack: Tensor, rates: Tensor) -> None:
+    def __init__(self, settings: LocalSteps, stack: Tensor, rates: Tensor) -> None:
         self._settings = settings
         self._rates = rates
         self._mean = torch.zeros_like(stack)
@@ -36,7 +38,7 @@ class _AdamW:
     def step(self, parameters: Tensor, gradients: Tensor) -> None:
         self._steps += 1
         settings, active = self._settings, len(parameters)
-        first, second = settings.betas
+        first, second, eps = _BETAS[0], _BETAS[1], _EPS
         rates = self._rates[:active]
         mean, square = self._mean[:active], self._square[:active]
         parameters.mul_(1.0 - rates * settings.weight_decay)
@@ -44,7 +46,7 @@ class _AdamW:
         square.mul_(second).addcmul_(gradients, gradients, value=1.0 - second)
         # The gradient is spent: its room takes the denominator.
         torch.sqrt(square, out=gradients)
-        gradients.div_(math.sqrt(1.0 - second**self._steps)).add_(settings.eps)
+        gradients.div_(math.sqrt(1.0 - second**self._steps)).add_(eps)
         torch.div(mean, gradients, out=gradients)
         gradients.mul_(rates / (1.0 - first**self._steps))
         parameters.sub_(gradients)
@@ -54,7 +56,7 @@ class _AdamW:
 class _Sgd:
     """`torch.optim.SGD` without momentum for each row on its own."""
 
-    def __init__(self, settings: LocalOptimiser, rates: Tensor) -> None:
+    def __init__(self, settings: LocalSteps, rates: Tensor) -> None:
         self._decay = settings.weight_decay
         self._rates = rates
 
@@ -64,24 +66,21 @@ class _Sgd:
         parameters.sub_(gradients.mul_(self._rates[: len(parameters)]))
 
 
-def optimiser_of(
-    settings: LocalOptimiser, stack: Tensor, clients: Sequence[int]
-) -> Advance:
-    """A fresh optimiser for the rows of `stack`, which belong to `clients`.
+def optimiser_of(steps: LocalSteps, stack: Tensor, rates: Tensor) -> Advance | None:
+    """A fresh optimiser for the rows of a stack; none if the update is the gradient.
+
+    A call of `step` may pass fewer rows than the one before, the first ones; a row
+    that has been left out is finished.
 
     Args:
-        settings: The clients' optimiser.
+        steps: The clients' optimiser.
         stack: Parameters, shape (clients, n).
-        clients: The number of each row's client, for its step size.
-
-    A call may pass fewer rows than the one before, the first ones; a row that
-    has been left out is finished.
+        rates: Each row's learning rate, shape (clients, 1).
     """
-    rates = torch.tensor(
-        [[settings.rate(client)] for client in clients],
-        dtype=stack.dtype,
-        device=stack.device,
-    )
-    if settings.name == "sgd":
-        return _Sgd(settings, rates)
-    return _AdamW(settings, stack, rates)
+    match steps.optimiser:
+        case "adamw":
+            return _AdamW(steps, stack, rates)
+        case "sgd":
+            return _Sgd(steps, rates)
+        case _:
+            return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from drdp.errors import InvalidArgumentError
 from drdp.fedsim.lora.fused import FusedFactors, Member
-from drdp.fedsim.lora.layout import Layout, Slot
+from drdp.fedsim.lora.layout import Layout, Place
 from drdp.fedsim.lora.packing import Shape
 from drdp.fedsim.lora.room import Room
 
@@ -135,16 +135,16 @@ class LlamaWeights:
         self.embedding = table.to(self.dtype)
         head = self._named.get("lm_head.weight", table)
         self.head = self._folded(head, self._named["model.norm.weight"])
-        slots = {slot.module: slot for slot in layout.slots}
+        places = {place.module: place for place in layout.places}
         order = self._grouped()
         self.layers = [
-            self._layer(f"model.layers.{i}.", order, slots)
+            self._layer(f"model.layers.{i}.", order, places)
             for i in range(config.num_hidden_layers)
         ]
         del self._named
-        if slots:
+        if places:
             raise InvalidArgumentError(
-                f"targets must lie in the model's layers, got {', '.join(slots)}"
+                f"targets must lie in the model's layers, got {', '.join(places)}"
             )
 
     def _grouped(self) -> Tensor:
@@ -156,7 +156,7 @@ class LlamaWeights:
         grouped = [part.view(shape.groups, -1, shape.width) for part in parts]
         return torch.cat(grouped, 1).reshape(-1)
 
-    def _layer(self, at: str, order: Tensor, slots: dict[str, Slot]) -> LlamaLayer:
+    def _layer(self, at: str, order: Tensor, places: dict[str, Place]) -> LlamaLayer:
         first = self._named[f"{at}input_layernorm.weight"]
         second = self._named[f"{at}post_attention_layernorm.weight"]
         return LlamaLayer(
@@ -166,10 +166,10 @@ class LlamaWeights:
             mix_bias=self._bias(at, _MIX),
             gates=self._folded(self._fused(at, _GATES), second),
             down=self._fused(at, _DOWN).to(self.dtype),
-            to_heads=self._factors(at, _HEADS, slots, first, order),
-            to_mix=self._factors(at, _MIX, slots),
-            to_gates=self._factors(at, _GATES, slots, second),
-            to_down=self._factors(at, _DOWN, slots),
+            to_heads=self._factors(at, _HEADS, places, first, order),
+            to_mix=self._factors(at, _MIX, places),
+            to_gates=self._factors(at, _GATES, places, second),
+            to_down=self._factors(at, _DOWN, places),
         )
 
     def _fused(self, at: str, names: tuple[str, ...]) -> Tensor:
@@ -192,20 +192,20 @@ class LlamaWeights:
         self,
         at: str,
         names: tuple[str, ...],
-        slots: dict[str, Slot],
+        places: dict[str, Place],
         gain: Tensor | None = None,
         order: Tensor | None = None,
     ) -> FusedFactors | None:
-        """The factors of fused layers; they leave `slots`."""
+        """The factors of fused layers; they leave `places`."""
         sizes = [self._named[f"{at}{name}.weight"].shape[0] for name in names]
         # Where each row of the parts has gone in the fused output.
         home = torch.arange(sum(sizes), device=self._device)
         if order is not None:
             home = order.argsort()
         members: list[Member] = [
-            (slots.pop(at + name), columns)
+            (places.pop(at + name), columns)
             for name, columns in zip(names, torch.split(home, sizes), strict=True)
-            if at + name in slots
+            if at + name in places
         ]
         if not members:
             return None

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from drdp.fedsim.lora.layout import Layout
 from drdp.fedsim.lora.llama_pass import LlamaPass
 from drdp.fedsim.lora.llama_weights import LlamaWeights
-from drdp.fedsim.lora.packing import Packing
+from drdp.fedsim.lora.packing import Batch, Packing
 from drdp.fedsim.lora.room import Room
-from drdp.fedsim.lora.rows import Batch
 
 __all__ = ["PackedLlama"]
 
@@ -41,6 +40,8 @@ class PackedLlama:
             what.  `StackedModel` takes any.
     """
 
+    tier = "packed"
+
     def __init__(
         self,
         model: nn.Module,
@@ -61,9 +62,10 @@ class PackedLlama:
         """Every client's gradient of its own mean loss.
 
         Args:
-            parameters: Shape (clients, layout.length).
+            parameters: Shape (clients, layout.length), or (1, layout.length) if
+                all have the same.
             batch: The rows of each client, in the same order.
-            out: Where the gradients go, the shape of `parameters`.
+            out: Where the gradients go, shape (clients, layout.length).
 
         Returns:
             The mean losses, shape (clients,).

@@ -62,8 +62,10 @@ def response_loss(
             each = total.log() - (aimed[part] - most)
             losses[start : start + rows][part] = each[:, 0]
             if share is not None:
-                block.copy_(chances.mul_(share[part] / total))
+                chances.mul_(share[part] / total)
+                lines = torch.arange(len(block), device=block.device)
+                chances[lines, aims[part, 0]] -= share[part, 0]
+                block.copy_(chances)
         if share is not None:
-            logits.scatter_add_(1, aims, -share.to(logits.dtype))
             torch.mm(logits, head, out=own)
     return losses

@@ -8,6 +8,7 @@ gradient of client k alone.
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from typing import Any, Final, final
 
@@ -17,8 +18,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from drdp.errors import InvalidArgumentError
-from drdp.fedsim.lora.layout import Layout, Slot
-from drdp.fedsim.lora.rows import IGNORED, Batch
+from drdp.fedsim.examples import IGNORED
+from drdp.fedsim.lora.layout import Layout, Place
+from drdp.fedsim.lora.packing import Batch
 
 __all__ = ["StackedModel"]
 
@@ -47,10 +49,12 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, trigger: Tensor, linear: StackedLinear) -> Tensor:
         del trigger  # makes autograd come back here
         a, b = linear.factors()
-        rows = x.to(linear.weight.dtype).reshape(len(b), -1, x.shape[-1])
+        clients = linear.call.clients
+        rows = x.to(linear.weight.dtype).reshape(clients, -1, x.shape[-1])
         low = rows @ a.transpose(1, 2)
         out = functional.linear(rows, linear.weight, linear.bias)
-        out.baddbmm_(low, b.transpose(1, 2), alpha=linear.layout.scale)
+        b = b.transpose(1, 2).expand(clients, -1, -1)
+        out.baddbmm_(low, b, alpha=linear.layout.scale)
         ctx.save_for_backward(rows, low)
         ctx.linear, ctx.shape, ctx.dtype = linear, x.shape, x.dtype
         return out.view(*x.shape[:-1], -1)
@@ -63,15 +67,15 @@ class _Product(torch.autograd.Function):
         a, b = linear.factors()
         scale = linear.layout.scale
         out = grads[0].to(rows.dtype).reshape(*rows.shape[:-1], -1)
-        back = torch.bmm(out, b).mul_(scale)
+        back = torch.bmm(out, b.expand(len(out), -1, -1)).mul_(scale)
         linear.add(
-            back.transpose(1, 2) @ rows if not linear.layout.only_b else None,
+            back.transpose(1, 2) @ rows if not linear.layout.freeze_a else None,
             torch.bmm(out.transpose(1, 2), low).mul_(scale),
         )
         if not ctx.needs_input_grad[0]:
             return None, None, None
         x = out @ linear.weight
-        x.baddbmm_(back, a.expand(len(b), -1, -1))
+        x.baddbmm_(back, a.expand(len(out), -1, -1))
         return x.view(ctx.shape).to(ctx.dtype), None, None
 
 
@@ -80,24 +84,24 @@ class StackedLinear(nn.Module):
     """A frozen linear layer with as many adapters as the call has clients."""
 
     def __init__(
-        self, linear: nn.Linear, slot: Slot, layout: Layout, call: _Call
+        self, linear: nn.Linear, place: Place, layout: Layout, call: _Call
     ) -> None:
         super().__init__()
         self.weight = linear.weight
         self.bias = linear.bias
-        self.in_features, self.out_features = slot.inputs, slot.outputs
-        self.slot, self.layout, self.call = slot, layout, call
+        self.in_features, self.out_features = place.inputs, place.outputs
+        self.place, self.layout, self.call = place, layout, call
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A, (clients or 1, rank, inputs), and B in the base layer's dtype."""
+        """A, (clients or 1, rank, inputs), and B likewise, in the layer's dtype."""
         own, frozen = self.call.parameters, self.call.frozen
         if own is None or frozen is None:
             raise InvalidArgumentError(
                 "a stacked model runs through StackedModel, not by itself"
             )
-        home = frozen if self.layout.only_b else own
+        home = frozen if self.layout.freeze_a else own
         dtype = self.weight.dtype
-        a, b = self.layout.a(home, self.slot), self.layout.b(own, self.slot)
+        a, b = self.layout.a(home, self.place), self.layout.b(own, self.place)
         return a.to(dtype), b.to(dtype)
 
     def add(self, a: Tensor | None, b: Tensor) -> None:
@@ -106,15 +110,15 @@ class StackedLinear(nn.Module):
         if gradients is None:
             return
         if a is not None:
-            self.layout.a(gradients, self.slot).add_(a)
-        self.layout.b(gradients, self.slot).add_(b)
+            self.layout.a(gradients, self.place).add_(a)
+        self.layout.b(gradients, self.place).add_(b)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, tokens, inputs) to (rows, tokens, outputs)."""
         call = self.call
         if x.numel() != call.clients * call.tokens * x.shape[-1]:
             raise InvalidArgumentError(
-                f"{self.slot.module} sees {x.shape[:-1].numel()} tokens of "
+                f"{self.place.module} sees {x.shape[:-1].numel()} tokens of "
                 f"{call.clients * call.tokens}: the model routes tokens, and rows "
                 "can't be told apart by client; train one client at a time"
             )
@@ -144,9 +148,8 @@ class _ChosenHead(nn.Module):
 class StackedModel:
     """A causal language model that runs many clients' adapters in one pass.
 
-    Takes over the model: its parameters are frozen and its targeted layers
-    replaced.  Works for every architecture whose targets are `nn.Linear` and see
-    all tokens of all rows.
+    Shares the model's weights and leaves its modules as they are.  Works for every
+    architecture whose targets are `nn.Linear` and see all tokens of all rows.
 
     Args:
         model: A causal model of transformers, without dropout.
@@ -163,6 +166,8 @@ class StackedModel:
         of client k; other clients change it by rounding only.
     """
 
+    tier = "any"
+
     def __init__(
         self,
         model: nn.Module,
@@ -173,7 +178,9 @@ class StackedModel:
         checkpointing: bool = False,
     ) -> None:
         self.layout = layout
-        self._model = model
+        # A copy of the modules that shares the model's tensors.
+        shared = {id(tensor): tensor for tensor in model.parameters()}
+        self._model = model = copy.deepcopy(model, shared)
         self._bf16 = bf16
         self._call = call = _Call()
         if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
@@ -187,11 +194,11 @@ class StackedModel:
             )
         model.requires_grad_(False)
         self._head = _heads_choice(model)
-        for slot in layout.slots:
-            linear = model.get_submodule(slot.module)
-            parent = model.get_submodule(slot.module.rpartition(".")[0])
-            stacked = StackedLinear(linear, slot, layout, call)  # type: ignore[arg-type]
-            setattr(parent, slot.module.rpartition(".")[2], stacked)
+        for place in layout.places:
+            linear = model.get_submodule(place.module)
+            parent = model.get_submodule(place.module.rpartition(".")[0])
+            stacked = StackedLinear(linear, place, layout, call)  # type: ignore[arg-type]
+            setattr(parent, place.module.rpartition(".")[2], stacked)
         first = next(model.parameters())
         self.device, self.dtype = first.device, first.dtype
         call.trigger = call.trigger.to(self.device).detach().requires_grad_()
@@ -217,9 +224,10 @@ class StackedModel:
         """Every client's gradient of its own mean loss.
 
         Args:
-            parameters: Shape (clients, layout.length).
+            parameters: Shape (clients, layout.length), or (1, layout.length) if
+                all have the same.
             batch: The rows of each client, in the same order.
-            out: Where the gradients go, the shape of `parameters`.
+            out: Where the gradients go, shape (clients, layout.length).
 
         Returns:
             The mean losses, shape (clients,).
@@ -241,8 +249,8 @@ class StackedModel:
     def memory(self, rows: int, length: int) -> int:
         """Bytes that one client's pass keeps, about, for `rows` of `length`."""
         config: Any = getattr(self._model, "config", None)
-        layers = int(getattr(config, "num_hidden_layers", len(self.layout.slots)))
-        wide = max(slot.inputs + slot.outputs for slot in self.layout.slots)
+        layers = int(getattr(config, "num_hidden_layers", len(self.layout.places)))
+        wide = max(place.inputs + place.outputs for place in self.layout.places)
         wide = max(wide, getattr(config, "hidden_size", 0) * 4)
         depth = 1.5 if self._checkpointing else float(layers)
         size = 2 if self._bf16 else self.dtype.itemsize
@@ -308,13 +316,14 @@ def _padded(
         its target and its client.
     """
     most = max(len(rows) for rows in batch)
-    length = max(len(row.inputs) for rows in batch for row in rows)
+    length = max(len(row) for rows in batch for row in rows) - 1
     ids = torch.zeros(len(batch) * most, length, dtype=torch.int64)
     targets = torch.full_like(ids, IGNORED)
     for k, rows in enumerate(batch):
         for i, row in enumerate(rows, k * most):
-            ids[i, : len(row.inputs)] = torch.from_numpy(row.inputs)
-            targets[i, : len(row.targets)] = torch.from_numpy(row.targets)
+            last = len(row) - 1
+            ids[i, :last] = torch.from_numpy(row.tokens[:-1])
+            targets[i, :last] = torch.from_numpy(row.labels[1:])
     chosen = (targets.view(-1) != IGNORED).nonzero()[:, 0]
     owners = chosen // (most * length)
     found = targets.view(-1)[chosen]
