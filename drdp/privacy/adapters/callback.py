@@ -22,10 +22,11 @@ from drdp.errors import (
 from drdp.privacy import codec
 from drdp.privacy.adapters.lora import MoveGuard
 from drdp.privacy.adapters.opacus import refuse_unsound
-from drdp.privacy.adapters.payments import Payer, Payments, step_event, total
+from drdp.privacy.adapters.payments import Payments, step_event, total
 from drdp.privacy.adapters.poisson import poisson_rate, poisson_sampler
 from drdp.privacy.calibration import Within, within
 from drdp.privacy.events import Event, atoms
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 
 __all__ = ["PrivacyCallback", "refuse_arguments", "refuse_precision"]

@@ -30,41 +30,24 @@ from drdp.privacy.events import (
     Repeated,
     atoms,
 )
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 from drdp.privacy.releases import MixtureOfGaussians
 
-__all__ = ["Payer", "Payments", "Remembers", "step_event", "total"]
-
-
-@runtime_checkable
-class Payer(Protocol):
-    """Anything that keeps a receipt: a ledger."""
-
-    def charge(
-        self, event: Event, *, label: str = "", run: str = "", key: str | None = None
-    ) -> object:
-        """Record a release durably before it happens, or raise.
-
-        Args:
-            event: What is about to be released.
-            label: What it is, for a reader.
-            run: Which run it belongs to.
-            key: Names this charge: a second one with the same key is the same
-                charge, not another.
-
-        Raises:
-            BudgetExceededError: If the budget does not allow it.
-        """
-        ...
+__all__ = ["Payments", "Remembers", "step_event", "total"]
 
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A payer that says what it has been charged, by whomever."""
+    """A payer that knows what it was charged and what is left, as a ledger does."""
 
     @property
     def spent(self) -> Event:
         """Everything charged so far."""
+        ...
+
+    def remaining(self, event: Event) -> int:
+        """How many releases of `event` it would still pay for."""
         ...
 
 
@@ -113,7 +96,8 @@ class Payments:
         ledger: Charged durably before each step; without one, spending lives in
             the process's memory and in its checkpoints only.
         budget: Never crossed, as far as this run (with a ledger that tells, all
-            runs on it) has spent.
+            runs on it) has spent.  As with a `FixedBudget`, the noise and the rate
+            of each step must not be chosen from what was released.
         run: The name under which the ledger files the charges.
 
     Guarantees:
@@ -148,22 +132,19 @@ class Payments:
         return atoms(total(own))
 
     def room(self, own: Counter[Event], step: Event) -> bool:
-        """Whether one more step stays within the budget.
+        """Whether one more step stays within the budget, and within the ledger's.
 
         Args:
             own: What this run has spent.
             step: The step to come.
+
+        Raises:
+            UnplannedChargeError: If the ledger's plan has no such step.
         """
-        if self.budget is None:
-            return True
-        parts = atoms(step)
-        if not parts:
-            return True
-        spent = self.spent(own)
-        if len(parts) > 1:
-            return self.budget(pld_curve(total(spent) + step))
-        ((atom, times),) = parts.items()
-        return spent[atom] + times <= self._fitting(self.budget, spent, atom, times)
+        ledger: object = self.ledger
+        if isinstance(ledger, Remembers) and ledger.remaining(step) < 1:
+            return False
+        return self._within_budget(own, step)
 
     def pay(self, own: Counter[Event], step: Event, *, label: str = "step") -> None:
         """Charge a step, and add it to `own`; returns once that is durable.
@@ -177,7 +158,7 @@ class Payments:
             BudgetExceededError: If it would cross the budget.  Nothing was
                 charged then, and nothing may be released.
         """
-        if self.budget is not None and not self.room(own, step):
+        if self.budget is not None and not self._within_budget(own, step):
             raise BudgetExceededError(
                 f"one more step would cross the budget of epsilon"
                 f" {self.budget.epsilon:g} at delta {self.budget.delta:g};"
@@ -189,6 +170,18 @@ class Payments:
             self.ledger.charge(step, label=label, run=self.run, key=key)
         self._charges += 1
         own[step] += 1
+
+    def _within_budget(self, own: Counter[Event], step: Event) -> bool:
+        if self.budget is None:
+            return True
+        parts = atoms(step)
+        if not parts:
+            return True
+        spent = self.spent(own)
+        if len(parts) > 1:
+            return self.budget(pld_curve(total(spent) + step))
+        ((atom, times),) = parts.items()
+        return spent[atom] + times <= self._fitting(self.budget, spent, atom, times)
 
     def _fitting(
         self, budget: Within, spent: Counter[Event], atom: Event, times: int
@@ -217,7 +210,7 @@ class Payments:
 
 
 def _check_types(ledger: object, budget: object) -> None:
-    if ledger is not None and not isinstance(ledger, Payer):
+    if ledger is not None and not callable(getattr(ledger, "charge", None)):
         raise InvalidArgumentError(
             f"ledger must have a method charge(event, ...), got {ledger!r:.80}"
         )
