@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -359,6 +359,43 @@ def test_noise_from_the_seed_in_the_arguments_is_refused(tmp_path):
     trainer = by_hand(tmp_path, lambda plain: dp_optimizer(plain, generator=None))
     with pytest.raises(UnsoundThreatModelError, match=r"sets to args\.seed"):
         trainer.train()
+
+
+def test_ghost_clipping_without_its_loss_is_refused(tmp_path):
+    """Its optimizer clips nothing by itself."""
+    trainer = by_hand(
+        tmp_path,
+        lambda plain: DPOptimizerFastGradientClipping(
+            plain,
+            noise_multiplier=1.0,
+            max_grad_norm=0.1,
+            expected_batch_size=8,
+            generator=fresh_generator(),
+        ),
+    )
+    with pytest.raises(UnsoundThreatModelError, match="FastGradientClipping"):
+        trainer.train()
+
+
+def test_two_accounts_on_one_optimizer_are_refused(tmp_path):
+    trainer = trainer_for(tmp_path)
+    make_private(trainer, **PARTS)
+    trainer.optimizer.attach_step_hook(lambda _: None)
+    with pytest.raises(UnsoundThreatModelError, match="let one of them count"):
+        trainer.train()
+
+
+def test_a_second_batch_in_one_step_is_refused(tmp_path):
+    class Twice(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            batch = torch.stack([one["input_ids"] for one in DATA[:4]])
+            per_example_losses(model(input_ids=batch), batch).mean().backward()
+
+    trainer = trainer_for(tmp_path, callbacks=[Twice()])
+    private = make_private(trainer, **PARTS)
+    with pytest.raises(UnsoundThreatModelError, match="got 2 backward passes"):
+        trainer.train()
+    assert private.steps == 0
 
 
 def test_parts_that_are_not_the_accumulated_batches_are_refused(tmp_path):

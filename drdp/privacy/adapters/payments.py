@@ -20,6 +20,7 @@ import secrets
 from collections import Counter
 from typing import Protocol, final, runtime_checkable
 
+from drdp import _check
 from drdp.errors import BudgetExceededError, InvalidArgumentError
 from drdp.privacy.calibration import Within, calibrate_count
 from drdp.privacy.events import (
@@ -34,7 +35,7 @@ from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 from drdp.privacy.releases import MixtureOfGaussians
 
-__all__ = ["Payments", "Remembers", "step_event", "total"]
+__all__ = ["Payments", "Prepaid", "Remembers", "step_event", "total"]
 
 
 @runtime_checkable
@@ -49,6 +50,10 @@ class Remembers(Protocol):
     def remaining(self, event: Event) -> int:
         """How many releases of `event` it would still pay for."""
         ...
+
+
+class RememberingPayer(Payer, Remembers, Protocol):
+    """Both at once, such as a `Ledger`."""
 
 
 def total(spent: Counter[Event]) -> Event:
@@ -207,6 +212,50 @@ class Payments:
             fits = calibrate_count(run, pld_curve, budget, most=2 * wanted)
             self._known = self._most = fits
         return self._known
+
+
+@final
+class Prepaid:
+    """A ledger that is charged for several steps at once, where disks are slow.
+
+    Args:
+        ledger: What is charged.
+        count: For how many equal steps at a time; for as many as fit, where
+            fewer do.
+
+    Guarantees:
+        Every step was charged durably before it was paid for here.  Up to
+        `count` - 1 steps that were charged may never be made; whoever else
+        reads the ledger counts them as spent.
+    """
+
+    def __init__(self, ledger: RememberingPayer, count: int) -> None:
+        self.ledger = ledger
+        self.count = _check.count(least=1, count=count)
+        self._stock: Counter[Event] = Counter()
+
+    def charge(
+        self, event: Event, *, label: str = "", run: str = "", key: str | None = None
+    ) -> None:
+        """Take a step from the stock, or charge for new ones."""
+        if self._stock[event] == 0:
+            several = max(1, min(self.count, self.ledger.remaining(event)))
+            charged = event if several == 1 else event * several
+            if several > 1:
+                label = f"{label} ({several} in advance)".strip()
+            self.ledger.charge(charged, label=label, run=run, key=key)
+            self._stock[event] = several
+        self._stock[event] -= 1
+
+    @property
+    def spent(self) -> Event:
+        """What the ledger holds, less what is in stock: it was not released."""
+        stock = atoms(total(self._stock))
+        return total(atoms(self.ledger.spent) - stock)
+
+    def remaining(self, event: Event) -> int:
+        """How many releases of `event` are in stock, or still fit."""
+        return self._stock[event] + self.ledger.remaining(event)
 
 
 def _check_types(ledger: object, budget: object) -> None:
