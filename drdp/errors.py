@@ -2,18 +2,23 @@
 
 All of them derive from `DrdpError`, so a caller can catch the family; the ones
 that report a bad argument also derive from `ValueError`, as Python users
-expect.  The command line turns each of them into one line and exit code 2.
+expect.  The command line turns each of them into one line and exit code 2, or 3
+where a budget refuses a charge.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceededError",
     "CalibrationError",
+    "ChargeRefusedError",
     "CodecError",
     "DrdpError",
     "EstimateRefusedError",
     "InvalidArgumentError",
+    "LedgerError",
     "MissingPackageError",
+    "UnplannedChargeError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
 ]
@@ -52,3 +57,19 @@ class CodecError(DrdpError, ValueError):
 
 class MissingPackageError(DrdpError, ImportError):
     """An optional package is needed here; the message says how to install it."""
+
+
+class LedgerError(DrdpError):
+    """A ledger cannot be read, written or trusted: nothing may be released."""
+
+
+class ChargeRefusedError(DrdpError):
+    """A budget does not allow a release; nothing was charged."""
+
+
+class BudgetExceededError(ChargeRefusedError):
+    """With this release, what has been released would exceed the budget."""
+
+
+class UnplannedChargeError(ChargeRefusedError):
+    """A release is not one of those that a fixed plan declared beforehand."""

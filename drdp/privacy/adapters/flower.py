@@ -158,7 +158,8 @@ class PldAccountant:
         if self._ledger is not None:
             # No key that would recognise a round: one that is done again after
             # a crash has fresh noise, and costs again.
-            self._ledger.charge(cost * count, label="flower", run=self._run)
+            all_ = cost * count if count > 1 else cost
+            self._ledger.charge(all_, label="flower", run=self._run)
         if self._releases and self._releases[-1][0] == event:
             count += self._releases.pop()[1]
         self._releases.append((event, count))
