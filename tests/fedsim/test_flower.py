@@ -45,6 +45,8 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.fixed_budget import FixedBudget
+from drdp.privacy.ledger import Ledger
 
 POISSON = (SamplingMethod.POISSON, NeighboringRelation.ADD_OR_REMOVE_ONE)
 FIXED = (SamplingMethod.WITHOUT_REPLACEMENT, NeighboringRelation.REPLACE_ONE)
@@ -367,11 +369,11 @@ def test_nodes_are_counted_once():
 # --- budgets and charges ---------------------------------------------------------
 
 
-class Ledger:
+class Purse:
     def __init__(self, most):
         self.most, self.charges = most, []
 
-    def charge(self, event, *, label="", run=""):
+    def charge(self, event, *, label="", run="", key=None):
         if len(self.charges) >= self.most:
             raise ChargeRefusedError("the budget of the ledger is spent")
         self.charges.append(event)
@@ -406,7 +408,7 @@ def test_training_ends_in_order_before_the_budget_is_crossed():
 
 
 def test_the_ledger_pays_before_the_model_leaves():
-    ledger = Ledger(most=2)
+    ledger = Purse(most=2)
     strategy = private(model=PLAIN, noise=1.0, ledger=ledger)
     grid = InProcessGrid(client(lambda _: 0.0), 8)
     model = record(w=np.zeros(2, np.float32))
@@ -420,9 +422,22 @@ def test_the_ledger_pays_before_the_model_leaves():
     assert ledger.charges == [Gaussian(1.0), Gaussian(1.0)]
 
 
+def test_a_real_ledger_ends_training_in_order(tmp_path):
+    plan = PoissonSampled(0.5, Gaussian(2.0))
+    budget = FixedBudget(4.0, 1e-5, plan)
+    with Ledger.create(tmp_path / "ledger.db", budget=budget) as ledger:
+        fits = ledger.remaining(plan)
+        strategy = private(model=POISSON, size=4, noise=2.0, ledger=ledger)
+        grid = InProcessGrid(client(lambda _: 0.0), 8)
+        result = run(strategy, grid, record(w=np.zeros(2, np.float32)), fits + 3)
+        assert strategy.exhausted
+        assert len(result.train_metrics_clientapp) == fits > 1
+        assert atoms(ledger.spent) == atoms(plan * fits)
+
+
 def test_a_broken_ledger_releases_nothing():
     class Broken:
-        def charge(self, event, *, label="", run=""):
+        def charge(self, event, *, label="", run="", key=None):
             raise OSError("no space left on device")
 
     strategy = private(model=PLAIN, noise=1.0, ledger=Broken())
