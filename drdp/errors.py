@@ -21,6 +21,7 @@ __all__ = [
     "UnplannedChargeError",
     "UnsoundThreatModelError",
     "UnsupportedEventError",
+    "UntrainedWeightsError",
 ]
 
 
@@ -49,6 +50,14 @@ class EstimateRefusedError(DrdpError):
 
 class CalibrationError(DrdpError):
     """No parameter value meets the target, or every value does."""
+
+
+class BudgetExceededError(DrdpError):
+    """A release would cross the privacy budget; it was refused, not made."""
+
+
+class UntrainedWeightsError(DrdpError):
+    """Training runs, but weights that it is about do not learn."""
 
 
 class CodecError(DrdpError, ValueError):

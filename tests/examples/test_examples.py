@@ -1,0 +1,30 @@
+"""Each example runs as its first lines say, without warnings, and ends well."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_runs_as_it_says(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    assert f"``python examples/{path.name}``" in text
+    done = subprocess.run(
+        [sys.executable, "-W", "error", path],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # what each of them is about: a guarantee in numbers
+    assert re.search(r"epsilon \d+\.\d+", done.stdout), done.stdout
