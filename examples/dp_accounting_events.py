@@ -24,12 +24,14 @@ def main():
     event = from_dp_event(run)
     low, high, method = epsilon_interval(event, 1e-5)
     print(f"event       {event}")
-    print(f"epsilon     in [{low:.7f}, {high:.7f}] ({method})")
+    print(
+        f"certified   epsilon {high:.7f}, and no proof gets below {low:.7f} ({method})"
+    )
     print(f"and back    {to_dp_event(event)}")
 
     accountant = CertifiedAccountant()
     accountant.compose(step, 20)
-    print(f"accountant  {accountant.get_epsilon(1e-5):.7f}")
+    print(f"accountant  epsilon {accountant.get_epsilon(1e-5):.7f}")
 
     noise = dp.calibrate_dp_mechanism(
         CertifiedAccountant,
