@@ -47,6 +47,8 @@ from drdp.privacy.events import (
 )
 from drdp.privacy.fixed_budget import FixedBudget
 from drdp.privacy.ledger import Ledger
+from drdp.privacy.pld import delta_interval
+from drdp.privacy.releases import MixtureOfGaussians
 
 POISSON = (SamplingMethod.POISSON, NeighboringRelation.ADD_OR_REMOVE_ONE)
 FIXED = (SamplingMethod.WITHOUT_REPLACEMENT, NeighboringRelation.REPLACE_ONE)
@@ -304,6 +306,15 @@ def test_charged_events_are_the_draws_that_were_made():
         assert atoms(strategy.accountant.event) == atoms(wanted * 3)
         drawn = strategy.last_round.drawn
         assert {FIXED: drawn == 4, PLAIN: drawn == 8}.get(model, True)
+
+
+def test_a_fixed_draw_is_not_what_no_amplification_accounts_for():
+    """Nine of ten nodes at -C, and one more at +C: it takes another's place, 2C away."""
+    share = 9 / 11  # that the eleventh is among the nine
+    reached = MixtureOfGaussians((0.0, 2.0), (1.0 - share, share), 1.0)
+    assert (
+        delta_interval(reached, 3.0).lower > 5 * delta_interval(Gaussian(1.0), 3.0)[1]
+    )
 
 
 def test_flowers_own_accountant_works_too():

@@ -63,9 +63,7 @@ def test_a_run_with_ray_charges_what_it_did_and_learns(tmp_path):
         "privacy-delta",
         "privacy-epsilon",
     }
-    # Everyone who was drawn replied; the sizes are those of coins, not fixed.
     assert all(drawn == replied for drawn, replied in run["drawn"])
-    assert len({drawn for drawn, _ in run["drawn"]}) > 1
     # From 1.41 away; fails for the noise and the draws once in a million runs.
     assert math.dist(run["w"], (1.0, -1.0)) < 1.0
     assert run["steps"] == 0
