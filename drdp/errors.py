@@ -52,10 +52,6 @@ class CalibrationError(DrdpError):
     """No parameter value meets the target, or every value does."""
 
 
-class BudgetExceededError(DrdpError):
-    """A release would cross the privacy budget; it was refused, not made."""
-
-
 class UntrainedWeightsError(DrdpError):
     """Training runs, but weights that it is about do not learn."""
 

@@ -309,7 +309,7 @@ def test_charged_events_are_the_draws_that_were_made():
 
 
 def test_a_fixed_draw_is_not_what_no_amplification_accounts_for():
-    """Nine of ten nodes at -C, and one more at +C: it takes another's place, 2C away."""
+    """Nine drawn of ten nodes at -C; one more, at +C, moves the sum by 2C."""
     share = 9 / 11  # that the eleventh is among the nine
     reached = MixtureOfGaussians((0.0, 2.0), (1.0 - share, share), 1.0)
     assert (
