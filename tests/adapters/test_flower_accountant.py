@@ -20,7 +20,7 @@ from flwr.serverapp import (
     SamplingMethod,
 )
 
-from drdp.errors import InvalidArgumentError
+from drdp.errors import BudgetExceededError, InvalidArgumentError
 from drdp.privacy.adapters.flower import PldAccountant, event_of
 from drdp.privacy.calibration import calibrate, within
 from drdp.privacy.events import (
@@ -30,6 +30,8 @@ from drdp.privacy.events import (
     PoissonSampled,
     atoms,
 )
+from drdp.privacy.fixed_budget import FixedBudget
+from drdp.privacy.ledger import Ledger
 from drdp.privacy.pld import epsilon_interval, pld_curve
 
 POISSON = (SamplingMethod.POISSON, NeighboringRelation.ADD_OR_REMOVE_ONE)
@@ -60,7 +62,7 @@ class Paid:
     def __init__(self, most=math.inf):
         self.most, self.charges = most, []
 
-    def charge(self, event, *, label="", run=""):
+    def charge(self, event, *, label="", run="", key=None):
         if len(self.charges) >= self.most:
             raise RuntimeError("no budget")
         self.charges.append((event, label, run))
@@ -230,6 +232,26 @@ def test_the_ledger_is_charged_first():
     with pytest.raises(RuntimeError, match="no budget"):
         accountant.compose(event())
     assert accountant.num_releases == 3
+
+
+def test_a_real_ledger_outlives_the_run_and_refuses(tmp_path):
+    plan = PoissonSampled(0.05, Gaussian(1.0))
+    path = tmp_path / "ledger.db"
+    with Ledger.create(path, budget=FixedBudget(2.0, 1e-5, plan)) as ledger:
+        accountant = PldAccountant(config(), ledger=ledger, run="first")
+        accountant.compose(event(), 15)
+    # The process is gone; the next one knows nothing but the ledger.
+    with Ledger.open(path) as ledger:
+        accountant = PldAccountant(config(), ledger=ledger, run="second")
+        fits = ledger.remaining(plan)
+        for _ in range(fits):
+            accountant.compose(event())
+        assert fits == 5
+        with pytest.raises(BudgetExceededError):
+            accountant.compose(event())
+        assert accountant.num_releases == fits
+        assert atoms(ledger.spent) == atoms(plan * 20)
+        assert {entry.run for entry in ledger.entries()} >= {"first", "second"}
 
 
 def test_a_refused_release_charges_nothing():

@@ -24,7 +24,7 @@ tells epsilons that are certified bounds and never above that one's.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, final
+from typing import Any, final
 
 from flwr.serverapp import (
     GaussianPrivacyEvent,
@@ -45,9 +45,10 @@ from drdp.privacy.events import (
     Gaussian,
     PoissonSampled,
 )
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 
-__all__ = ["Payer", "PldAccountant", "event_of"]
+__all__ = ["PldAccountant", "event_of"]
 
 _VERSION = 1
 _BACKEND = "drdp-pld"
@@ -59,14 +60,6 @@ _CONFIG = (
     "max_epsilon",
 )
 _RELEASE = ("noise_multiplier", "sample_size", "population_size")
-
-
-class Payer(Protocol):
-    """A durable account, such as a ledger of drdp."""
-
-    def charge(self, event: Event, *, label: str = "", run: str = "") -> object:
-        """Make a cost durable; raise where it does not fit, and charge nothing."""
-        ...
 
 
 def event_of(config: PrivacyConfig, release: GaussianPrivacyEvent) -> Event:
@@ -113,7 +106,7 @@ class PldAccountant:
         config: Flower's description of the population, the draw, the relation,
             delta and, if there is one, the budget.
         ledger: A durable account that every release is charged to before it is
-            counted here; anything with `charge(event, *, label, run)`.
+            counted here; a `Ledger`, or what stands for one.
         run: The run that the ledger's entries name.
 
     Guarantees:
@@ -158,7 +151,8 @@ class PldAccountant:
         if self._ledger is not None:
             # No key that would recognise a round: one that is done again after
             # a crash has fresh noise, and costs again.
-            self._ledger.charge(cost * count, label="flower", run=self._run)
+            all_ = cost * count if count > 1 else cost
+            self._ledger.charge(all_, label="flower", run=self._run)
         if self._releases and self._releases[-1][0] == event:
             count += self._releases.pop()[1]
         self._releases.append((event, count))
