@@ -87,7 +87,7 @@ def federation(config: Config, tell: Tell) -> Federation:
     from drdp.fedsim.data import read_rows, split_rows
     from drdp.fedsim.examples import encode_rows
     from drdp.fedsim.local import LocalSteps, LoraShape
-    from drdp.fedsim.lora.clients import clients_of
+    from drdp.fedsim.lora import LoraTrainer, StackedTrainer
     from drdp.fedsim.models import load_model
 
     data = config.data
@@ -130,15 +130,22 @@ def federation(config: Config, tell: Tell) -> Federation:
         freeze_a=config.lora.freeze_a,
         seed=config.run.seed,
     )
-    trainer = clients_of(
-        language,
-        (*private, *public),
-        places,
-        held_out=held_out,
-        shape=shape,
-        steps=steps,
-        at_once=local.at_once,  # type: ignore[arg-type]  # checked by the settings
-    )
+    everybody = (*private, *public)
+    trainer: LoraTrainer | StackedTrainer
+    if local.at_once == 1:
+        trainer = LoraTrainer(
+            language, everybody, places, held_out=held_out, shape=shape, steps=steps
+        )
+    else:
+        trainer = StackedTrainer(
+            language,
+            everybody,
+            places,
+            held_out=held_out,
+            shape=shape,
+            steps=steps,
+            clients_at_once=local.at_once,  # type: ignore[arg-type]  # checked before
+        )
     return Federation(
         trainer=ClientRange(trainer, 0, len(parts)),
         public=ClientRange(trainer, len(parts), len(shared)) if shared else None,
