@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from drdp.fedsim.evaluation import HeldOutLoss
     from drdp.privacy.statement import Statement
 
 __all__ = ["Outcome", "Prepared", "Progress", "execute", "statement_of"]
@@ -49,7 +50,7 @@ class Prepared:
         evaluate_every: Rounds between evaluations; the last one always has one.
         plan: What was worked out, for ``plan.json``.
         save_adapter: Writes parameters in the adapter's own format to a folder.
-        evaluate: More metrics of parameters, beside the trainer's.
+        measure: The loss of each held-out example, kept for paired comparisons.
     """
 
     simulation: Simulation
@@ -63,6 +64,7 @@ class Prepared:
     evaluate_every: int = 5
     plan: Mapping[str, Any] = field(default_factory=dict)
     save_adapter: Callable[[NDArray[np.float32], Path], None] | None = None
+    measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
 
     @property
     def randomness_of(self) -> Callable[[RunFolder], Randomness]:
@@ -260,6 +262,17 @@ def _finished(
 ) -> Outcome:
     if prepared.save_adapter is not None:
         prepared.save_adapter(_single(state), folder.adapter)
+    if prepared.measure is not None:
+        loss = prepared.measure(_single(state))
+        first = prepared.measure(prepared.simulation.trainer.initial())
+        folder.write_json(
+            "held_out.json",
+            {
+                "tokens": loss.tokens.tolist(),
+                "before": first.sums.tolist(),
+                "after": loss.sums.tolist(),
+            },
+        )
     found = statement_of(prepared, state.round)
     document = found.to_dict() | {"noise_is_secret": randomness.secure}
     folder.write_json("statement.json", document)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.layout import Layout
+    from drdp.fedsim.evaluation import HeldOutLoss
     from drdp.fedsim.examples import Example
     from drdp.fedsim.partition import Partition
 
@@ -46,6 +47,7 @@ class Federation:
         population: How many of them there are.
         examples: How many private examples there are.
         save_adapter: Writes parameters in the adapter's own format.
+        measure: The loss of each held-out example.
     """
 
     trainer: Trainer
@@ -55,6 +57,7 @@ class Federation:
     population: int
     examples: int
     save_adapter: Callable[[NDArray[np.float32], Path], None]
+    measure: Callable[[NDArray[np.float32]], HeldOutLoss]
 
 
 def settled(config: Config) -> Config:
@@ -154,6 +157,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         population=population,
         examples=sum(map(len, parts)),
         save_adapter=trainer.save_adapter,
+        measure=trainer.measure,
     )
 
 

@@ -113,7 +113,7 @@ def codec_for(
             paid for before this is called.
     """
     from drdp.compression.identity import Identity
-    from drdp.compression.projection import RandomProjection
+    from drdp.compression.projection import RandomProjection, Scale
     from drdp.compression.quantised import Quantised
     from drdp.compression.sketch import CountSketch
 
@@ -122,7 +122,7 @@ def codec_for(
     codec: Codec
     match config.run.method:
         case "projection":
-            codec = RandomProjection(length, wanted, seed=seed)
+            codec = RandomProjection(length, wanted, seed=seed, scale=Scale.NORM)
         case "sketch":
             codec = CountSketch(length, wanted, seed=seed)
         case "pca":

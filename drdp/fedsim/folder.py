@@ -6,6 +6,7 @@
 - ``metrics.jsonl``: a line per round;
 - ``checkpoint.safetensors``: the state after the last whole round;
 - ``secret.key``: the key of cohorts and noise, erased at the end;
+- ``held_out.json``: the loss of each held-out example, before and after;
 - ``adapter/``, ``statement.txt``, ``statement.json``: the result.
 """
 

@@ -126,6 +126,7 @@ class Run:
             evaluate_every=config.evaluation.every,
             plan=document,
             save_adapter=people.save_adapter,
+            measure=people.measure,
         )
 
     def executed(
