@@ -161,6 +161,7 @@ def rows_of(regime: Regime, out: Path) -> list[Row]:
 
 
 def row(task: Task, folder: RunFolder) -> Row:
+    """One finished run."""
     losses = json.loads((folder.path / "held_out.json").read_text(encoding="utf-8"))
     tokens = np.array(losses["tokens"])
     plan = folder.plan()
@@ -297,6 +298,7 @@ def findings(rows: list[Row]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a regime, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     actions = parser.add_subparsers(required=True, dest="action")
     run = actions.add_parser("run")
@@ -335,6 +337,7 @@ def variants(task: Task) -> list[tuple[dict[str, Any], str]]:
 
 
 def say(text: str) -> None:
+    """Progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
