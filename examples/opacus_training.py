@@ -1,15 +1,18 @@
-"""Train a small classifier with Opacus, with a certified epsilon.
+"""Train a small classifier with Opacus, with a certified epsilon and a ledger.
 
 Run it with ``python examples/opacus_training.py``; it takes a few seconds.
 """
 
+import tempfile
 import warnings
+from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from drdp.privacy.adapters.opacus import CertifiedEngine
+from drdp.privacy.ledger import Ledger
 
 # Opacus recommends secure_mode for production, which needs torchcsprng.
 warnings.filterwarnings("ignore", "Secure RNG turned off", UserWarning)
@@ -35,10 +38,8 @@ def accuracy(model: torch.nn.Module, examples: TensorDataset) -> float:
         return (model(x).argmax(dim=1) == y).double().mean().item()
 
 
-def main() -> None:
+def train(ledger: Ledger) -> None:
     """Calibrate the noise, train, and say what it cost."""
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
     training, held_out = data(), data()
     model = torch.nn.Sequential(
         torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 3)
@@ -46,7 +47,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     loader = DataLoader(training, batch_size=100)
 
-    engine = CertifiedEngine()
+    engine = CertifiedEngine(ledger=ledger, run="sectors")
     model, optimizer, loader = engine.make_private_with_epsilon(
         module=model,
         optimizer=optimizer,
@@ -61,13 +62,26 @@ def main() -> None:
         for x, y in loader:
             optimizer.zero_grad()
             cross_entropy(model(x), y).backward()
-            optimizer.step()
+            optimizer.step()  # its charge is on the disk before it changes the model
         print(
             f"epoch {epoch + 1}: accuracy {accuracy(model, held_out):.3f},"
             f" epsilon {engine.get_epsilon(DELTA):.4f}"
         )
     low, high, _ = engine.accountant.get_interval(DELTA)
     print(f"certified epsilon {low:.5f} to {high:.5f} at delta {DELTA:g}")
+    print(f"the ledger holds {len(ledger.entries()) - 1} charges")
+
+
+def main() -> None:
+    """One run on a new ledger."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Ledger.create(Path(folder) / "ledger.db", unit="example") as ledger,
+    ):
+        train(ledger)
+        ledger.verify()
 
 
 if __name__ == "__main__":

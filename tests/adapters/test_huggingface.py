@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -12,6 +12,7 @@ from drdp.errors import (
     BudgetExceededError,
     CodecError,
     InvalidArgumentError,
+    UnplannedChargeError,
     UnsoundThreatModelError,
 )
 from drdp.privacy.adapters.huggingface import (
@@ -22,6 +23,8 @@ from drdp.privacy.adapters.huggingface import (
 from drdp.privacy.adapters.poisson import PoissonBatchSampler, fresh_generator
 from drdp.privacy.calibration import within
 from drdp.privacy.events import Gaussian, PoissonSampled, atoms
+from drdp.privacy.fixed_budget import FixedBudget
+from drdp.privacy.ledger import Ledger
 from drdp.privacy.pld import epsilon_interval
 from tests.adapters.models import HOST_WARNINGS, Receipts, language_model, sentences
 
@@ -29,7 +32,7 @@ pytestmark = [pytest.mark.filterwarnings(text) for text in HOST_WARNINGS]
 
 DATA = sentences()  # 48 examples
 RATE = 8 / 48
-STEP = PoissonSampled(PoissonBatchSampler(48, RATE, steps=1).drawn, Gaussian(1.0))
+STEP = PoissonSampled(RATE, Gaussian(1.0))
 PARTS = {"clip_norm": 0.1, "noise_multiplier": 1.0, "delta": 1e-3}
 
 
@@ -133,9 +136,7 @@ def test_a_step_of_several_parts_is_one_poisson_batch(tmp_path, parts):
     trainer.train()
     assert sizes == [parts] * 3
     assert scales == pytest.approx([24.0] * 3)
-    assert set(atoms(private.spent)) == {
-        PoissonSampled(PoissonBatchSampler(48, 0.5, steps=1).drawn, Gaussian(1.0))
-    }
+    assert set(atoms(private.spent)) == {PoissonSampled(0.5, Gaussian(1.0))}
 
 
 def test_an_empty_batch_contributes_nothing(tmp_path):
@@ -276,18 +277,49 @@ def test_restoring_callbacks_keeps_the_account_and_never_drops_a_ledger(tmp_path
 
 
 def test_a_ledger_that_lacks_the_checkpoints_steps_is_refused(tmp_path):
-    class Tells(Receipts):
-        @property
-        def spent(self):
-            return sum((e * n for e, n in self.total.items()), start=Gaussian(5.0) * 0)
-
     first = trainer_for(tmp_path, max_steps=5)
-    make_private(first, ledger=Tells(), **PARTS)
-    first.train()
+    with Ledger.create(tmp_path / "a.db") as ledger:
+        make_private(first, ledger=ledger, **PARTS)
+        first.train()
     second = trainer_for(tmp_path)
-    make_private(second, ledger=Tells(), **PARTS)
-    with pytest.raises(UnsoundThreatModelError, match="the ledger does not hold"):
+    with Ledger.create(tmp_path / "b.db") as ledger:
+        make_private(second, ledger=ledger, **PARTS)
+        with pytest.raises(UnsoundThreatModelError, match="the ledger does not hold"):
+            second.train(resume_from_checkpoint=True)
+        assert atoms(ledger.spent) == {}
+
+
+def test_a_ledgers_budget_stops_a_run_and_the_run_that_resumes_it(tmp_path):
+    """Nine steps fit; a crash after seven, of which five are in the checkpoint."""
+    plan = FixedBudget(2.55, 1e-3, STEP)
+    with Ledger.create(tmp_path / "ledger.db", budget=plan) as ledger:
+        assert ledger.remaining(STEP) == 9
+        first = trainer_for(tmp_path, callbacks=[Crash(7)])
+        make_private(first, ledger=ledger, run="r", **PARTS)
+        with pytest.raises(KeyboardInterrupt):
+            first.train()
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        second = trainer_for(tmp_path)
+        private = make_private(second, ledger=ledger, run="r", **PARTS)
         second.train(resume_from_checkpoint=True)
+        assert second.state.global_step == private.steps == 7  # 5 + the 2 left
+        assert ledger.remaining(STEP) == 0
+        ledger.verify()
+        assert {entry.run for entry in ledger.entries()[1:]} == {"r"}
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        third = trainer_for(tmp_path / "new")
+        make_private(third, ledger=ledger, **PARTS)
+        with pytest.raises(BudgetExceededError, match="nothing was"):
+            third.train()
+
+
+def test_a_plan_that_has_no_such_step_says_so(tmp_path):
+    plan = FixedBudget(2.0, 1e-3, PoissonSampled(0.1, Gaussian(1.0)))
+    with Ledger.create(tmp_path / "ledger.db", budget=plan) as ledger:
+        trainer = trainer_for(tmp_path)
+        make_private(trainer, ledger=ledger, **PARTS)
+        with pytest.raises(UnplannedChargeError, match="not in the plan"):
+            trainer.train()
 
 
 # --- what is refused -----------------------------------------------------------
@@ -327,6 +359,43 @@ def test_noise_from_the_seed_in_the_arguments_is_refused(tmp_path):
     trainer = by_hand(tmp_path, lambda plain: dp_optimizer(plain, generator=None))
     with pytest.raises(UnsoundThreatModelError, match=r"sets to args\.seed"):
         trainer.train()
+
+
+def test_ghost_clipping_without_its_loss_is_refused(tmp_path):
+    """Its optimizer clips nothing by itself."""
+    trainer = by_hand(
+        tmp_path,
+        lambda plain: DPOptimizerFastGradientClipping(
+            plain,
+            noise_multiplier=1.0,
+            max_grad_norm=0.1,
+            expected_batch_size=8,
+            generator=fresh_generator(),
+        ),
+    )
+    with pytest.raises(UnsoundThreatModelError, match="FastGradientClipping"):
+        trainer.train()
+
+
+def test_two_accounts_on_one_optimizer_are_refused(tmp_path):
+    trainer = trainer_for(tmp_path)
+    make_private(trainer, **PARTS)
+    trainer.optimizer.attach_step_hook(lambda _: None)
+    with pytest.raises(UnsoundThreatModelError, match="let one of them count"):
+        trainer.train()
+
+
+def test_a_second_batch_in_one_step_is_refused(tmp_path):
+    class Twice(TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+            batch = torch.stack([one["input_ids"] for one in DATA[:4]])
+            per_example_losses(model(input_ids=batch), batch).mean().backward()
+
+    trainer = trainer_for(tmp_path, callbacks=[Twice()])
+    private = make_private(trainer, **PARTS)
+    with pytest.raises(UnsoundThreatModelError, match="got 2 backward passes"):
+        trainer.train()
+    assert private.steps == 0
 
 
 def test_parts_that_are_not_the_accumulated_batches_are_refused(tmp_path):

@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 
 from drdp.errors import (
     BudgetExceededError,
+    CalibrationError,
     CodecError,
     InvalidArgumentError,
     UnsoundThreatModelError,
@@ -48,6 +49,8 @@ from drdp.privacy.adapters.opacus import (
 from drdp.privacy.adapters.poisson import PoissonBatchSampler, drawn_rate
 from drdp.privacy.calibration import within
 from drdp.privacy.events import Gaussian, PoissonSampled, atoms
+from drdp.privacy.fixed_budget import FixedBudget
+from drdp.privacy.ledger import Ledger
 from drdp.privacy.pld import epsilon_interval
 from tests.adapters.models import HOST_WARNINGS, Receipts, regression, train
 
@@ -293,9 +296,9 @@ def test_a_run_learns_and_reports_what_it_did():
     before = loss()
     train(model, optimizer, loader, epochs=5)
     assert loss() < before
-    rate = drawn_rate(0.1)
-    assert engine.accountant.history == [(0.5, rate, 50)]
-    assert atoms(engine.accountant.event) == {PoissonSampled(rate, Gaussian(0.5)): 50}
+    assert engine.accountant.history == [(0.5, 0.1, 50)]
+    assert atoms(engine.accountant.event) == {PoissonSampled(0.1, Gaussian(0.5)): 50}
+    assert drawn_rate(loader.batch_sampler.sample_rate) <= 0.1
 
 
 def test_noise_does_not_follow_from_torchs_seed():
@@ -369,6 +372,29 @@ def test_a_budget_stops_at_the_last_step_that_fits():
     assert accountant_of((noise, rate, steps + 1)).get_interval(1e-5).lower > 2.0
 
 
+def test_a_durable_ledger_is_charged_what_was_planned(tmp_path):
+    step = PoissonSampled(0.1, Gaussian(1.0))
+    budget = FixedBudget(3.0, 1e-3, step)
+    with Ledger.create(tmp_path / "ledger.db", budget=budget) as ledger:
+        most = ledger.remaining(step)
+        engine = CertifiedEngine(ledger=ledger, run="r")
+        with pytest.raises(BudgetExceededError):
+            train(*private(engine), epochs=100)
+        assert engine.accountant.history == [(1.0, 0.1, most)]
+        assert atoms(ledger.spent) == {step: most}
+        # what is left of it is nothing, for Opacus' calibration too
+        with pytest.raises(CalibrationError, match="released beside"):
+            engine.make_private_with_epsilon(
+                module=(parts := regression())[0],
+                optimizer=parts[1],
+                data_loader=parts[2],
+                target_epsilon=1.0,
+                target_delta=1e-3,
+                epochs=1,
+                max_grad_norm=1.0,
+            )
+
+
 def test_batches_that_are_not_poisson_are_refused():
     with pytest.raises(
         UnsoundThreatModelError, match="BatchSampler over RandomSampler"
@@ -392,7 +418,7 @@ def test_a_loader_that_is_poisson_by_itself_is_taken_at_its_own_rate():
         poisson_sampling=False,
     )
     train(model, optimizer, loader)
-    assert engine.accountant.history == [(1.0, sampler.drawn, 7)]
+    assert engine.accountant.history == [(1.0, sampler.rate, 7)]
     assert optimizer.expected_batch_size == pytest.approx(20.0)
 
 
@@ -406,7 +432,7 @@ def test_an_assumed_loader_counts_each_batch_of_a_step():
         x, y = next(batches)
         torch.nn.functional.mse_loss(model(x), y).backward()
     optimizer.step()
-    assert engine.accountant.history == [(1.0, drawn_rate(0.1), 1, 2)]
+    assert engine.accountant.history == [(1.0, 0.1, 1, 2)]
 
 
 def test_adaptive_clipping_is_refused():
@@ -447,4 +473,4 @@ def test_opacus_checkpoints_carry_the_account(tmp_path):
     model, optimizer, loader = private(resumed)
     resumed.load_checkpoint(path=path, module=model, optimizer=optimizer)
     train(model, optimizer, loader)
-    assert resumed.accountant.history == [(1.0, drawn_rate(0.1), 20)]
+    assert resumed.accountant.history == [(1.0, 0.1, 20)]

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drdp.errors import BudgetExceededError, InvalidArgumentError
-from drdp.privacy.adapters.payments import Payments, step_event, total
+from drdp.privacy.adapters.payments import Payments, Prepaid, step_event, total
 from drdp.privacy.calibration import calibrate_count, within
 from drdp.privacy.events import NOTHING, Gaussian, NonPrivate, PoissonSampled, atoms
+from drdp.privacy.fixed_budget import FixedBudget
+from drdp.privacy.ledger import Ledger
 from drdp.privacy.pld import epsilon_interval, pld_curve
 from tests.adapters.models import Receipts
 
@@ -92,3 +94,35 @@ def test_several_draws_cost_more_than_each_alone():
 def test_what_is_no_ledger_and_no_budget_is_refused(options):
     with pytest.raises(InvalidArgumentError, match=next(iter(options))):
         Payments(**options)
+
+
+def test_paying_in_advance_covers_every_step_and_stops_at_the_same_one(tmp_path):
+    step, spent = step_event(1.0, 0.05), Counter()
+    with Ledger.create(
+        tmp_path / "ledger.db", budget=FixedBudget(2.0, 1e-5, step)
+    ) as ledger:
+        payments = Payments(ledger=Prepaid(ledger, 6), run="r")
+        held = []
+        while payments.room(spent, step):
+            payments.pay(spent, step)
+            held.append(atoms(ledger.spent)[step])
+        assert held == [6] * 6 + [12] * 6 + [18] * 6 + [20] * 2
+        assert spent[step] == 20
+        with pytest.raises(BudgetExceededError):
+            payments.pay(spent, step)
+        assert len(ledger.entries()) == 1 + 4
+
+
+def test_what_is_in_stock_does_not_count_as_released(tmp_path):
+    """A budget of one's own is used to its end, though the ledger holds more."""
+    step, spent = step_event(1.0, 0.05), Counter()
+    with Ledger.create(tmp_path / "ledger.db") as ledger:
+        prepaid = Prepaid(ledger, 50)
+        payments = Payments(ledger=prepaid, budget=within(2.0, 1e-5))
+        while payments.room(spent, step):
+            payments.pay(spent, step)
+        assert spent[step] == atoms(prepaid.spent)[step] == 20
+        assert atoms(ledger.spent)[step] == 50
+        # another process counts all of them
+        other = Payments(ledger=ledger, budget=within(2.0, 1e-5))
+        assert not other.room(Counter(), step)

@@ -1,5 +1,10 @@
 """DP-SGD without a host: true gradients, paid steps, and no way around them."""
 
+import os
+import random
+import signal
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +15,7 @@ from drdp.privacy.adapters.poisson import PoissonBatchSampler
 from drdp.privacy.adapters.pytorch import paid_steps, private_steps
 from drdp.privacy.calibration import within
 from drdp.privacy.events import Gaussian, PoissonSampled, atoms
+from drdp.privacy.ledger import Ledger
 from tests.adapters.models import Receipts, regression
 
 PARTS = {"clip_norm": 0.5, "noise_multiplier": 1.0}
@@ -99,7 +105,7 @@ def test_a_run_stops_in_time_and_says_what_it_spent():
             run.backward(model, squared, x[batch], y[batch])
             optimizer.step()
         assert run.epsilon(1e-3) <= 2.0
-        step = PoissonSampled(sampler.drawn, Gaussian(1.0))
+        step = PoissonSampled(sampler.rate, Gaussian(1.0))
         assert ledger.total == {step: run.steps}
         assert atoms(run.spent) == {step: run.steps}
         before = [p.detach().clone() for p in model.parameters()]
@@ -145,6 +151,48 @@ def test_a_charge_precedes_the_update_of_any_loop():
                 optimizer.step()
     assert torch.equal(ledger.seen[0], start)
     assert atoms(run.spent) == {event: 1}
+
+
+def _train_and_tell(path, out):
+    """A run that tells the world of each step, as soon as it was made."""
+    model, optimizer, (x, y), sampler = ready(steps=10**6)
+    with (
+        Ledger.open(path) as ledger,
+        private_steps(optimizer, sampler=sampler, ledger=ledger, **PARTS) as run,
+    ):
+        for batch in sampler:
+            run.backward(model, squared, x[batch[:1]], y[batch[:1]])
+            optimizer.step()
+            os.write(out, b".")
+
+
+def test_whenever_it_is_killed_what_was_made_was_paid(tmp_path):
+    path = tmp_path / "ledger.db"
+    Ledger.create(path).close()
+    step, made, pauses = PoissonSampled(0.1, Gaussian(1.0)), 0, random.Random(0)
+    for _ in range(12):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                _train_and_tell(path, write)
+            finally:
+                os._exit(1)
+        os.close(write)
+        told = os.read(read, 1)
+        time.sleep(pauses.uniform(0.0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        while more := os.read(read, 4096):
+            told += more
+        os.close(read)
+        made += len(told)
+        with Ledger.open(path) as ledger:
+            ledger.verify()
+            spent = atoms(ledger.spent)[step]
+        assert made <= spent
+    assert 12 <= made <= spent <= made + 12  # one each at most was paid and not made
 
 
 def test_bad_arguments():

@@ -24,7 +24,6 @@ EVENT = Gaussian(50.0)
 OTHER = Gaussian(60.0)
 BUDGET = GaussianFilter(8.0, 1e-5)
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
-AS_ROOT = pytest.mark.skipif(ROOT, reason="permissions do not bind the superuser")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +45,7 @@ def spent(path):
             assert set(counts) <= {EVENT, OTHER}
             assert ledger.budget == BUDGET
             return counts[EVENT], counts[OTHER]
-    except LedgerError as error:
-        assert "\n" not in str(error)
+    except LedgerError:
         return None
 
 
@@ -97,7 +95,7 @@ def test_an_old_page_among_new_ones_is_detected(whole, tmp_path):
             ledger.charge(EVENT)
             ledger.charge(OTHER)
     after = old.read_bytes()
-    pages = [k for k in range(0, len(before), 4096)]
+    pages = range(0, len(before), 4096)
     changed = [k for k in pages if before[k : k + 4096] != after[k : k + 4096]]
     assert len(changed) >= 2
     for start in pages:
@@ -182,22 +180,30 @@ def test_a_damaged_wal_takes_nothing_away(tmp_path):
 # --- no room, no permission ------------------------------------------------------
 
 
-def test_a_full_database_is_an_error_and_no_charge(tmp_path, monkeypatch):
+def test_a_full_database_is_an_error_and_no_charge(tmp_path):
     path = tmp_path / "ledger.db"
     with Ledger.create(path, budget=BUDGET) as ledger:
         ledger.charge(EVENT)
         pages = path.stat().st_size // 4096
         ledger._store._database.execute(f"PRAGMA max_page_count = {pages}")
-        paid = 1
-        with pytest.raises(LedgerError, match="make room and try again"):
-            for _ in range(100):
-                ledger.charge(EVENT, label="x" * 1000)
-                paid += 1
+        paid = 1 + until_refused(ledger, "make room and try again")
         assert atoms(ledger.spent) == {EVENT: paid}
         ledger._store._database.execute(f"PRAGMA max_page_count = {pages + 100}")
         ledger.charge(EVENT)  # once there is room again
         assert atoms(ledger.spent) == {EVENT: paid + 1}
     assert spent(path) == (paid + 1, 0)
+
+
+def until_refused(ledger, says):
+    """How many charges there are before one fails."""
+    for paid in range(100):
+        try:
+            ledger.charge(EVENT, label="x" * 1000)
+        except LedgerError as error:
+            if says in str(error):
+                return paid
+            raise
+    raise AssertionError("no charge was refused")
 
 
 CHARGING = """

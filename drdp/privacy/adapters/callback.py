@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 import torch
-from opacus.optimizers import DPOptimizer
+from opacus.optimizers import DPOptimizer, DPPerLayerOptimizer
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
@@ -22,10 +22,11 @@ from drdp.errors import (
 from drdp.privacy import codec
 from drdp.privacy.adapters.lora import MoveGuard
 from drdp.privacy.adapters.opacus import refuse_unsound
-from drdp.privacy.adapters.payments import Payer, Payments, step_event, total
+from drdp.privacy.adapters.payments import Payments, step_event, total
 from drdp.privacy.adapters.poisson import poisson_rate, poisson_sampler
 from drdp.privacy.calibration import Within, within
 from drdp.privacy.events import Event, atoms
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 
 __all__ = ["PrivacyCallback", "refuse_arguments", "refuse_precision"]
@@ -52,6 +53,10 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         steps up to its checkpoint once; steps done again after it have fresh
         noise, are new releases and are charged as such.
 
+    What it cannot see is the loss.  That must be a mean, or a sum, of one loss for
+    each example, which depends on no other, as `per_example_losses` in
+    `drdp.privacy.adapters.huggingface` gives it; the Trainer's own is not.
+
     Logs gain ``epsilon``, and lose ``grad_norm``: that is the exact norm of the
     clipped and averaged gradient's noiseless original.  The logged ``loss`` is
     exact too, and so no part of the guarantee.
@@ -75,7 +80,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         self._account = secrets.token_hex(8)
         self._own: Counter[Event] = Counter()
         self._optimizer: DPOptimizer | None = None
-        self._rate = 1.0
+        self._rate, self._parts = 1.0, 1
         self._guard: MoveGuard | None = None
         self._paid = self._made = 0
 
@@ -123,9 +128,14 @@ class PrivacyCallback(TrainerCallback, ExportableState):
                 f" one batch: PoissonBatchSampler(..., parts="
                 f"{args.gradient_accumulation_steps})"
             )
-        self._rate = poisson_rate(loader)
+        self._rate, self._parts = poisson_rate(loader), parts
         if state.global_step > 0:
             self._resume(state)
+        if self._optimizer.step_hook not in (None, self._pay):
+            raise UnsoundThreatModelError(
+                "the optimizer has a step hook already, where an engine or another"
+                " callback counts its steps; let one of them count"
+            )
         self._optimizer.attach_step_hook(self._pay)
         self._paid = self._made = 0
         if not self._room:
@@ -191,6 +201,11 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         paid = False
         try:
             refuse_unsound(optimizer, paid=self.payments.ledger is not None)
+            if optimizer.accumulated_iterations != self._parts:
+                raise UnsoundThreatModelError(
+                    f"a step must be one Poisson batch in {self._parts} parts, got"
+                    f" {optimizer.accumulated_iterations} backward passes"
+                )
             self.payments.pay(self._own, self._step)
             self._paid += 1
             paid = True
@@ -230,7 +245,8 @@ def _private_optimizer(optimizer: Any) -> DPOptimizer:
     found = optimizer
     while not isinstance(found, DPOptimizer) and hasattr(found, "optimizer"):
         found = found.optimizer
-    if not isinstance(found, DPOptimizer):
+    # its subclass for ghost clipping relies on a loss that the Trainer does not use
+    if type(found) not in (DPOptimizer, DPPerLayerOptimizer):
         raise UnsoundThreatModelError(
             f"the trainer's optimizer must clip each example's gradient and add noise,"
             f" got {type(found).__name__}; use make_private(trainer, ...), or pass"
@@ -271,6 +287,7 @@ def refuse_arguments(args: Any) -> None:
             args.auto_find_batch_size,
             "it starts over with another batch size",
         ),
+        "torch_compile": (args.torch_compile, "per-example gradients are lost in it"),
         "deepspeed": (args.deepspeed, "it replaces the optimizer"),
         "fsdp": (args.fsdp, "it replaces the optimizer"),
     }

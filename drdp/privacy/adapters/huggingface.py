@@ -28,7 +28,7 @@ from drdp.privacy.adapters.callback import (
     refuse_arguments,
     refuse_precision,
 )
-from drdp.privacy.adapters.payments import Payer, total
+from drdp.privacy.adapters.payments import total
 from drdp.privacy.adapters.poisson import (
     PoissonBatchSampler,
     fresh_generator,
@@ -36,6 +36,7 @@ from drdp.privacy.adapters.poisson import (
 )
 from drdp.privacy.calibration import Within
 from drdp.privacy.inversion import noise_multiplier_for
+from drdp.privacy.payment import Payer
 
 __all__ = ["PrivacyCallback", "make_private", "per_example_losses"]
 
@@ -128,7 +129,7 @@ def make_private(
         noise_multiplier = noise_multiplier_for(
             budget.epsilon,
             budget.delta,
-            sampler.drawn,
+            sampler.rate,
             planned,
             beside=total(callback.payments.spent(Counter())),
         )

@@ -8,6 +8,7 @@ ledger.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import deepcopy
@@ -17,6 +18,7 @@ import torch
 from opacus import PrivacyEngine
 from opacus.accountants import IAccountant
 from opacus.accountants.registry import _ACCOUNTANTS, register_accountant
+from opacus.data_loader import DPDataLoader
 from opacus.optimizers import AdaClipDPOptimizer, DPOptimizer
 
 from drdp import _check
@@ -25,7 +27,7 @@ from drdp.errors import (
     InvalidArgumentError,
     UnsoundThreatModelError,
 )
-from drdp.privacy.adapters.payments import Payer, Payments, step_event, total
+from drdp.privacy.adapters.payments import Payments, step_event, total
 from drdp.privacy.adapters.poisson import (
     drawn_rate,
     fresh_generator,
@@ -36,6 +38,7 @@ from drdp.privacy.calibration import Within
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event
 from drdp.privacy.inversion import noise_multiplier_for
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import epsilon_interval, pld_curve
 
 __all__ = [
@@ -346,7 +349,12 @@ class CertifiedEngine(PrivacyEngine):  # type: ignore[misc]  # Opacus has no typ
             optimizer=optimizer, poisson_sampling=poisson_sampling, **options
         )
         loader = made[-1]
-        rate = drawn_rate(1 / len(loader)) if assume_poisson else poisson_rate(loader)
+        if isinstance(loader, DPDataLoader):
+            rate = loader.sample_rate
+            # drawn_rate(rate) may be above it, the next multiple of 2^-24 is not
+            loader.batch_sampler.sample_rate = math.floor(rate * 2.0**24) / 2.0**24
+        else:
+            rate = 1 / len(loader) if assume_poisson else poisson_rate(loader)
         made[1].attach_step_hook(self.accountant.charging_hook(rate))
         if made[1].expected_batch_size is not None:
             # what Opacus takes it to be rests on one pass having 1 / rate steps
@@ -377,7 +385,7 @@ class CertifiedEngine(PrivacyEngine):  # type: ignore[misc]  # Opacus has no typ
         known = poisson_sampling or assume_poisson
         rate = 1.0 / len(data_loader)  # with which Opacus makes its own loader
         steps = epochs * (int(1.0 / rate) if poisson_sampling else len(data_loader))
-        rate = drawn_rate(rate) if known else poisson_rate(data_loader)
+        rate = rate if known else poisson_rate(data_loader)
         spent = self.accountant.payments.spent(self.accountant._spent())
         noise = noise_multiplier_for(
             target_epsilon, target_delta, rate, steps, beside=total(spent)

@@ -20,6 +20,7 @@ import secrets
 from collections import Counter
 from typing import Protocol, final, runtime_checkable
 
+from drdp import _check
 from drdp.errors import BudgetExceededError, InvalidArgumentError
 from drdp.privacy.calibration import Within, calibrate_count
 from drdp.privacy.events import (
@@ -30,42 +31,29 @@ from drdp.privacy.events import (
     Repeated,
     atoms,
 )
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 from drdp.privacy.releases import MixtureOfGaussians
 
-__all__ = ["Payer", "Payments", "Remembers", "step_event", "total"]
-
-
-@runtime_checkable
-class Payer(Protocol):
-    """Anything that keeps a receipt: a ledger."""
-
-    def charge(
-        self, event: Event, *, label: str = "", run: str = "", key: str | None = None
-    ) -> object:
-        """Record a release durably before it happens, or raise.
-
-        Args:
-            event: What is about to be released.
-            label: What it is, for a reader.
-            run: Which run it belongs to.
-            key: Names this charge: a second one with the same key is the same
-                charge, not another.
-
-        Raises:
-            BudgetExceededError: If the budget does not allow it.
-        """
-        ...
+__all__ = ["Payments", "Prepaid", "Remembers", "step_event", "total"]
 
 
 @runtime_checkable
 class Remembers(Protocol):
-    """A payer that says what it has been charged, by whomever."""
+    """A payer that knows what it was charged and what is left, as a ledger does."""
 
     @property
     def spent(self) -> Event:
         """Everything charged so far."""
         ...
+
+    def remaining(self, event: Event) -> int:
+        """How many releases of `event` it would still pay for."""
+        ...
+
+
+class RememberingPayer(Payer, Remembers, Protocol):
+    """Both at once, such as a `Ledger`."""
 
 
 def total(spent: Counter[Event]) -> Event:
@@ -113,7 +101,8 @@ class Payments:
         ledger: Charged durably before each step; without one, spending lives in
             the process's memory and in its checkpoints only.
         budget: Never crossed, as far as this run (with a ledger that tells, all
-            runs on it) has spent.
+            runs on it) has spent.  As with a `FixedBudget`, the noise and the rate
+            of each step must not be chosen from what was released.
         run: The name under which the ledger files the charges.
 
     Guarantees:
@@ -148,22 +137,19 @@ class Payments:
         return atoms(total(own))
 
     def room(self, own: Counter[Event], step: Event) -> bool:
-        """Whether one more step stays within the budget.
+        """Whether one more step stays within the budget, and within the ledger's.
 
         Args:
             own: What this run has spent.
             step: The step to come.
+
+        Raises:
+            UnplannedChargeError: If the ledger's plan has no such step.
         """
-        if self.budget is None:
-            return True
-        parts = atoms(step)
-        if not parts:
-            return True
-        spent = self.spent(own)
-        if len(parts) > 1:
-            return self.budget(pld_curve(total(spent) + step))
-        ((atom, times),) = parts.items()
-        return spent[atom] + times <= self._fitting(self.budget, spent, atom, times)
+        ledger: object = self.ledger
+        if isinstance(ledger, Remembers) and ledger.remaining(step) < 1:
+            return False
+        return self._within_budget(own, step)
 
     def pay(self, own: Counter[Event], step: Event, *, label: str = "step") -> None:
         """Charge a step, and add it to `own`; returns once that is durable.
@@ -177,7 +163,7 @@ class Payments:
             BudgetExceededError: If it would cross the budget.  Nothing was
                 charged then, and nothing may be released.
         """
-        if self.budget is not None and not self.room(own, step):
+        if self.budget is not None and not self._within_budget(own, step):
             raise BudgetExceededError(
                 f"one more step would cross the budget of epsilon"
                 f" {self.budget.epsilon:g} at delta {self.budget.delta:g};"
@@ -189,6 +175,18 @@ class Payments:
             self.ledger.charge(step, label=label, run=self.run, key=key)
         self._charges += 1
         own[step] += 1
+
+    def _within_budget(self, own: Counter[Event], step: Event) -> bool:
+        if self.budget is None:
+            return True
+        parts = atoms(step)
+        if not parts:
+            return True
+        spent = self.spent(own)
+        if len(parts) > 1:
+            return self.budget(pld_curve(total(spent) + step))
+        ((atom, times),) = parts.items()
+        return spent[atom] + times <= self._fitting(self.budget, spent, atom, times)
 
     def _fitting(
         self, budget: Within, spent: Counter[Event], atom: Event, times: int
@@ -216,8 +214,52 @@ class Payments:
         return self._known
 
 
+@final
+class Prepaid:
+    """A ledger that is charged for several steps at once, where disks are slow.
+
+    Args:
+        ledger: What is charged.
+        count: For how many equal steps at a time; for as many as fit, where
+            fewer do.
+
+    Guarantees:
+        Every step was charged durably before it was paid for here.  Up to
+        `count` - 1 steps that were charged may never be made; whoever else
+        reads the ledger counts them as spent.
+    """
+
+    def __init__(self, ledger: RememberingPayer, count: int) -> None:
+        self.ledger = ledger
+        self.count = _check.count(least=1, count=count)
+        self._stock: Counter[Event] = Counter()
+
+    def charge(
+        self, event: Event, *, label: str = "", run: str = "", key: str | None = None
+    ) -> None:
+        """Take a step from the stock, or charge for new ones."""
+        if self._stock[event] == 0:
+            several = max(1, min(self.count, self.ledger.remaining(event)))
+            charged = event if several == 1 else event * several
+            if several > 1:
+                label = f"{label} ({several} in advance)".strip()
+            self.ledger.charge(charged, label=label, run=run, key=key)
+            self._stock[event] = several
+        self._stock[event] -= 1
+
+    @property
+    def spent(self) -> Event:
+        """What the ledger holds, less what is in stock: it was not released."""
+        stock = atoms(total(self._stock))
+        return total(atoms(self.ledger.spent) - stock)
+
+    def remaining(self, event: Event) -> int:
+        """How many releases of `event` are in stock, or still fit."""
+        return self._stock[event] + self.ledger.remaining(event)
+
+
 def _check_types(ledger: object, budget: object) -> None:
-    if ledger is not None and not isinstance(ledger, Payer):
+    if ledger is not None and not callable(getattr(ledger, "charge", None)):
         raise InvalidArgumentError(
             f"ledger must have a method charge(event, ...), got {ledger!r:.80}"
         )

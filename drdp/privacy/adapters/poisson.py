@@ -51,7 +51,7 @@ class PoissonBatchSampler(Sampler[list[int]]):
 
     Guarantees:
         An example is in a batch with probability `rate` or, where that is no
-        multiple of 2^-53, the next multiple above, which `drawn` says.
+        multiple of 2^-53, the next multiple below.
 
     A batch may be empty; see `with_empty_batches`.
 
@@ -76,11 +76,6 @@ class PoissonBatchSampler(Sampler[list[int]]):
         self.generator = generator or fresh_generator()
 
     @property
-    def drawn(self) -> float:
-        """The probability that the draws really have: at least `rate`."""
-        return math.ceil(self.rate * 2.0**53) / 2.0**53
-
-    @property
     def expected_size(self) -> float:
         """The number of examples in a whole batch on average."""
         return self.population * self.rate
@@ -90,11 +85,12 @@ class PoissonBatchSampler(Sampler[list[int]]):
         return self.steps * self.parts
 
     def __iter__(self) -> Iterator[list[int]]:
+        limit = math.floor(self.rate * 2.0**53) / 2.0**53
         for _ in range(self.steps):
             draws = torch.rand(
                 self.population, generator=self.generator, dtype=torch.float64
             )
-            chosen = (draws < self.rate).nonzero().flatten()
+            chosen = (draws < limit).nonzero().flatten()
             for piece in torch.tensor_split(chosen, self.parts):
                 yield piece.tolist()
 
@@ -158,10 +154,10 @@ def poisson_sampler(loader: Any) -> Any:
 
 
 def poisson_rate(loader: Any) -> float:
-    """The rate at which a loader draws Poisson samples; never rounded down."""
+    """The rate at which a loader draws Poisson samples, or slightly above it."""
     sampler = poisson_sampler(loader)
     if isinstance(sampler, PoissonBatchSampler):
-        return sampler.drawn
+        return sampler.rate
     return drawn_rate(sampler.sample_rate)
 
 

@@ -37,10 +37,11 @@ from torch.func import functional_call, grad, vmap
 from drdp import _check
 from drdp.errors import InvalidArgumentError
 from drdp.privacy.adapters.lora import bare_optimizer
-from drdp.privacy.adapters.payments import Payer, Payments, step_event, total
+from drdp.privacy.adapters.payments import Payments, step_event, total
 from drdp.privacy.adapters.poisson import PoissonBatchSampler, fresh_generator
 from drdp.privacy.calibration import Within
 from drdp.privacy.events import Event
+from drdp.privacy.payment import Payer
 from drdp.privacy.pld import pld_curve
 
 __all__ = ["Normal", "PaidRun", "PrivateRun", "paid_steps", "private_steps"]
@@ -321,7 +322,7 @@ def private_steps(
             as they were.  Ask ``run.room`` to stop before.
     """
     _check_sampler(sampler)
-    event = step_event(noise_multiplier, sampler.drawn)
+    event = step_event(noise_multiplier, sampler.rate)
     paid = PaidRun(event, Payments(ledger=ledger, budget=budget, run=run))
     made = PrivateRun(
         paid,
