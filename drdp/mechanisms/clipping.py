@@ -149,12 +149,10 @@ def _norm(clip_norm: float) -> float:
 def _clipped(shown: Opened, limits: tuple[float, ...], order: Order) -> Bounded:
     results: list[Any] = [None] * len(shown.arrays)
     norms, clipped, zeroed = [], False, 0
-    for block, limit in enumerate(limits):
-        members = [
-            index
-            for index, number in enumerate(shown.blocks)
-            if len(limits) == 1 or number == block
-        ]
+    groups: list[list[int]] = [[] for _ in limits]
+    for index, block in enumerate(shown.blocks):
+        groups[block if len(limits) > 1 else 0].append(index)
+    for members, limit in zip(groups, limits, strict=True):
         size = _measured([shown.arrays[index] for index in members], order)
         aim = SAFETY * limit
         factor = size.unit

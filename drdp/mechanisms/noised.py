@@ -95,7 +95,8 @@ def with_noise(shown: Opened, scales: Sequence[float], draw: Draw) -> Any:
 
 def _noised(array: NDArray[Any], scale: float, draw: Draw) -> NDArray[Any]:
     released = np.empty(array.shape, array.dtype)
-    step = grid_step(scale) if scale else 0.0
+    step = grid_step(scale) if scale else 1.0
+    inverse = 1.0 / step
     with np.errstate(over="ignore", under="ignore"):  # after the noise: harmless
         for target, part in zip(chunks(released), chunks(array), strict=True):
             if not scale:
@@ -104,7 +105,7 @@ def _noised(array: NDArray[Any], scale: float, draw: Draw) -> NDArray[Any]:
             found = draw(part.size)
             found *= scale
             found += part
-            found /= step
+            found *= inverse  # exact: a power of two
             np.rint(found, out=found)
             found *= step
             target[:] = found
