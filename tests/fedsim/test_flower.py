@@ -460,6 +460,62 @@ def test_a_broken_ledger_releases_nothing():
     assert strategy.accountant.num_releases == 0
 
 
+def test_a_run_that_is_taken_up_again_keeps_to_its_budget():
+    first = private(model=POISSON, size=4, noise=2.0, max_epsilon=4.0)
+    fits = first.accountant.releases_left(first.event)
+    grid = InProcessGrid(client(lambda _: 0.0), 8)
+    model = record(w=np.zeros(2, np.float32))
+    run(first, grid, model, 2)
+    second = private(model=POISSON, size=4, noise=2.0, max_epsilon=4.0)
+    second.accountant.load_state_dict(first.accountant.state_dict())
+    result = run(second, grid, model, fits)
+    assert len(result.train_metrics_clientapp) == fits - 2
+    assert second.accountant.num_releases == fits
+
+
+def test_a_step_that_fails_after_the_charge_is_not_given_back():
+    class Broken(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            raise RuntimeError("no memory")
+
+    strategy = private(Broken(fraction_evaluate=0.0))
+    grid = InProcessGrid(client(lambda _: 0.0), 8)
+    with pytest.raises(RuntimeError, match="no memory"):
+        one_round(strategy, grid, record(w=np.zeros(2, np.float32)))
+    assert strategy.accountant.num_releases == 1
+
+
+def test_a_strategy_that_tells_nodes_different_things_is_refused():
+    class Personal(FedAvg):
+        def configure_train(self, server_round, arrays, config, grid):
+            for message in super().configure_train(server_round, arrays, config, grid):
+                node = message.metadata.dst_node_id
+                own = RecordDict(
+                    {"arrays": arrays, "config": ConfigRecord({"n": node})}
+                )
+                yield Message(own, node, "train")
+
+    with pytest.raises(InvalidArgumentError, match="Personal does not"):
+        one_round(
+            private(Personal(fraction_evaluate=0.0)),
+            InProcessGrid(client(lambda _: 0.0), 8),
+            record(w=np.zeros(2, np.float32)),
+        )
+
+
+def test_the_first_mod_is_the_last_to_touch_the_reply():
+    seen = []
+
+    def spy(msg, context, call_next):
+        reply = call_next(msg, context)
+        seen.append(set(reply.content))
+        return reply
+
+    grid = InProcessGrid(client(lambda _: 1.0, (private_mod, spy)), 8)
+    one_round(private(), grid, record(w=np.zeros(2, np.float32)))
+    assert seen == [{"arrays", "metrics"}] * 8  # before the mod, inside it
+
+
 def test_a_round_is_aggregated_once():
     strategy = private()
     grid = InProcessGrid(client(lambda _: 0.0), 8)
