@@ -346,14 +346,15 @@ def test_poisson_draws_are_independent_coins():
     counts = np.zeros(4)
     together = 0
     for number in range(4000):
-        found = poisson([1, 2, 3, 4], 3, 10, rng.spawn("r", number))
+        found = poisson([1, 2, 3, 4], 0.3, rng.spawn("r", number))
         counts[[n - 1 for n in found]] += 1
         together += 1 in found and 2 in found
     sigma = math.sqrt(4000 * 0.3 * 0.7)
     assert np.abs(counts - 1200).max() < 5 * sigma
     assert abs(together - 360) < 5 * math.sqrt(4000 * 0.09 * 0.91)
-    assert poisson([1, 2], 7, 7, rng) == [1, 2]
-    assert poisson([], 1, 7, rng) == []
+    assert poisson([1, 2], 1.0, rng) == [1, 2]
+    assert poisson([], 0.5, rng) == []
+    assert poisson([1, 2, 3], 0.0, rng) == []
 
 
 def test_fixed_samples_are_uniform_subsets():
@@ -459,6 +460,62 @@ def test_a_broken_ledger_releases_nothing():
     assert strategy.accountant.num_releases == 0
 
 
+def test_a_run_that_is_taken_up_again_keeps_to_its_budget():
+    first = private(model=POISSON, size=4, noise=2.0, max_epsilon=4.0)
+    fits = first.accountant.releases_left(first.event)
+    grid = InProcessGrid(client(lambda _: 0.0), 8)
+    model = record(w=np.zeros(2, np.float32))
+    run(first, grid, model, 2)
+    second = private(model=POISSON, size=4, noise=2.0, max_epsilon=4.0)
+    second.accountant.load_state_dict(first.accountant.state_dict())
+    result = run(second, grid, model, fits)
+    assert len(result.train_metrics_clientapp) == fits - 2
+    assert second.accountant.num_releases == fits
+
+
+def test_a_step_that_fails_after_the_charge_is_not_given_back():
+    class Broken(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            raise RuntimeError("no memory")
+
+    strategy = private(Broken(fraction_evaluate=0.0))
+    grid = InProcessGrid(client(lambda _: 0.0), 8)
+    with pytest.raises(RuntimeError, match="no memory"):
+        one_round(strategy, grid, record(w=np.zeros(2, np.float32)))
+    assert strategy.accountant.num_releases == 1
+
+
+def test_a_strategy_that_tells_nodes_different_things_is_refused():
+    class Personal(FedAvg):
+        def configure_train(self, server_round, arrays, config, grid):
+            for message in super().configure_train(server_round, arrays, config, grid):
+                node = message.metadata.dst_node_id
+                own = RecordDict(
+                    {"arrays": arrays, "config": ConfigRecord({"n": node})}
+                )
+                yield Message(own, node, "train")
+
+    with pytest.raises(InvalidArgumentError, match="Personal does not"):
+        one_round(
+            private(Personal(fraction_evaluate=0.0)),
+            InProcessGrid(client(lambda _: 0.0), 8),
+            record(w=np.zeros(2, np.float32)),
+        )
+
+
+def test_the_first_mod_is_the_last_to_touch_the_reply():
+    seen = []
+
+    def spy(msg, context, call_next):
+        reply = call_next(msg, context)
+        seen.append(set(reply.content))
+        return reply
+
+    grid = InProcessGrid(client(lambda _: 1.0, (private_mod, spy)), 8)
+    one_round(private(), grid, record(w=np.zeros(2, np.float32)))
+    assert seen == [{"arrays", "metrics"}] * 8  # before the mod, inside it
+
+
 def test_a_round_is_aggregated_once():
     strategy = private()
     grid = InProcessGrid(client(lambda _: 0.0), 8)
@@ -551,6 +608,48 @@ def test_a_broken_reply_counts_as_zero(reply):
     arrays, _ = one_round(strategy, grid, model)
     assert values(arrays) == pytest.approx([1, 1, 1])
     assert strategy.last_round.contributed == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("model", [FIXED, PLAIN])
+def test_one_clients_reply_moves_the_model_by_no_more_than_its_sensitivity(model, seed):
+    """Whatever a client sends, and whether it sends: at most C, or 2C replaced."""
+    rng = np.random.default_rng(seed)
+    arrays = record(w=rng.normal(size=30), v=rng.normal(size=(2, 3)).astype("f4"))
+
+    def anything(state):
+        """A reply that is wild, broken, unbounded or missing."""
+        pick = state.integers(6)
+        if pick == 0:
+            return None
+        if pick == 1:
+            return RecordDict({"a": record(w=np.zeros(2))})
+        scale = 10.0 ** state.integers(-3, 300)
+        w = state.normal(size=30) * scale
+        v = (state.normal(size=(2, 3)) * min(scale, 1e30)).astype("f4")
+        if pick == 2:
+            w[state.integers(30)] = math.nan
+            v[0, 0] = -math.inf
+        metrics = MetricRecord({"num-examples": int(state.integers(10**6))})
+        return RecordDict({"a": record(w=w, v=v), "m": metrics})
+
+    def released(variant):
+        def call(msg, context):
+            node = int(context.node_config["partition-id"])
+            own = [seed, node] if node else [seed, node, variant]
+            content = anything(np.random.default_rng(own))
+            if content is None:
+                raise RuntimeError("no reply")
+            return Message(content, reply_to=msg)
+
+        strategy = private(model=model, clip_norm=0.7, rng=SeededNoise(seed))
+        found, _ = one_round(strategy, InProcessGrid(call, 8), arrays)
+        return np.concatenate([values(found, name).ravel() for name in "wv"])
+
+    bound = 2 * 0.7 / 8
+    moved = [np.linalg.norm(released(k) - released(k + 1)) for k in range(4)]
+    assert max(moved) <= bound * (1 + 1e-6) + 1e-9
+    assert all(np.isfinite(released(k)).all() for k in range(2))
 
 
 def test_a_client_without_the_mod_is_bounded_all_the_same():
@@ -777,6 +876,11 @@ def test_the_default_noise_is_secure():
         sample_size=4,
     )
     assert isinstance(strategy.rng, SecureNoise)
+    grid = InProcessGrid(client(lambda _: 0.0), 8)
+    _, metrics = one_round(strategy, grid, record(w=np.zeros(2, np.float32)))
+    assert metrics["noise-is-secure"] == 1
+    _, metrics = one_round(private(), grid, record(w=np.zeros(2, np.float32)))
+    assert metrics["noise-is-secure"] == 0
     arguments = inspect.signature(PrivateStrategy).parameters
     assert arguments["missing"].default == "zero"
 

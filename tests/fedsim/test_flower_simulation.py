@@ -59,6 +59,7 @@ def test_a_run_with_ray_charges_what_it_did_and_learns(tmp_path):
         pld_curve(event).epsilon(1e-3), rel=1e-9
     )
     assert set(run["metrics"]["6"]) == {
+        "noise-is-secure",
         "noise-std-of-mean",
         "privacy-delta",
         "privacy-epsilon",

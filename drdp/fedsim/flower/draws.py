@@ -4,7 +4,7 @@ Every draw rests on a source of 64-bit words that nobody can predict; Flower's
 own strategies use Python's `random`, which can be.
 
 >>> from drdp.mechanisms.noise import SeededNoise
->>> poisson(range(40), 5, 40, SeededNoise(7))
+>>> poisson(range(40), 0.125, SeededNoise(7))
 [13, 24, 25, 35]
 >>> fixed_size(range(40), 5, SeededNoise(7))
 [13, 14, 19, 20, 22]
@@ -12,6 +12,7 @@ own strategies use Python's `random`, which can be.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -49,17 +50,15 @@ def connected(grid: Grid, least: int, patience: float) -> list[int]:
     return nodes
 
 
-def poisson(
-    nodes: Iterable[int], size: int, population: int, rng: NoiseSource
-) -> list[int]:
-    """Each node by a coin of its own, with probability size / population.
+def poisson(nodes: Iterable[int], rate: float, rng: NoiseSource) -> list[int]:
+    """Each node by a coin of its own, with probability `rate`.
 
     Guarantees:
-        The probability is the exact fraction, rounded down to 2^-64: never above
-        what is accounted for.  The result may be empty.
+        The probability is the double that is accounted for, rounded down to a
+        multiple of 2^-64: never above it.  The result may be empty.
     """
     among = list(nodes)
-    below = _WORDS * size // population
+    below = int(math.ldexp(rate, 64))
     words = rng.words(len(among))
     return [node for node, word in zip(among, words, strict=True) if int(word) < below]
 

@@ -319,7 +319,7 @@ class PrivateStrategy(Strategy):
         if fixed:
             return fixed_size(nodes, self.sample_size, rng)
         if config.sampling_method is SamplingMethod.POISSON:
-            return poisson(nodes, self.sample_size, population, rng)
+            return poisson(nodes, self.sample_size / population, rng)
         return nodes  # everyone: a draw of so many would move others in or out
 
     def _contributions(
@@ -383,6 +383,7 @@ class PrivateStrategy(Strategy):
                 "privacy-epsilon": spent.epsilon,
                 "privacy-delta": spent.delta,
                 "noise-std-of-mean": self.mechanism.noise_std / self.sample_size,
+                "noise-is-secure": int(self.rng.secure),
             }
         )
 
