@@ -166,6 +166,10 @@ def _train_and_tell(path, out):
             os.write(out, b".")
 
 
+# Python from 3.12 on, about forking with torch's threads, which are idle here
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 def test_whenever_it_is_killed_what_was_made_was_paid(tmp_path):
     path = tmp_path / "ledger.db"
     Ledger.create(path).close()
