@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ drdp calibrate --epsilon 2 --steps 20 --rate 0.05 --compare all
 drdp calibrate --epsilon 2 --steps 20 --rate 0.05 --stage-one-noise 10
 drdp calibrate --advantage 0.1 --steps 20 --rate 0.05
 drdp calibrate --tpr 0.05 --fpr 0.01 --steps 20 --rate 0.05
+drdp calibrate --ledger run.db --steps 20 --rate 0.05
 """
 )
 @options.optional_epsilon
@@ -48,6 +50,13 @@ drdp calibrate --tpr 0.05 --fpr 0.01 --steps 20 --rate 0.05
     text="The false positive rate of --tpr.",
     required=False,
 )
+@options.option(
+    "--ledger",
+    check=Path,
+    metavar="FILE",
+    text="Instead of --epsilon: use up what the budget of this ledger has left.",
+    required=False,
+)
 @options.delta
 @options.steps()
 @options.rate()
@@ -62,6 +71,7 @@ def calibrate(
     advantage: float | None,
     tpr: float | None,
     fpr: float | None,
+    ledger: Path | None,
     accountant: str,
     compare: tuple[str, ...] | None,
     as_json: bool,
@@ -73,6 +83,11 @@ def calibrate(
     other accountants would have said and what that noise really costs.  The
     printed noise is rounded up, so it is private as printed.
     """
+    if ledger is not None:
+        from drdp.cli import left
+
+        left.calibrate(ledger, as_json=as_json, **described)
+        return
     _refuse_contradictions(epsilon, advantage, tpr, fpr)
     plan = read_plan(**described)
     how: dict[str, Any] = {"accountant": accountant, "compare": compare}
@@ -114,7 +129,8 @@ def _refuse_contradictions(
         raise click.UsageError(f"--fpr {fpr:g} belongs to --tpr: give --tpr as well")
     if not given:
         raise click.UsageError(
-            "give --epsilon, or --advantage, or --tpr with --fpr: what may be spent"
+            "give --epsilon, or --advantage, or --tpr with --fpr, or --ledger: what may"
+            " be spent"
         )
     if tpr is not None:
         if fpr is None:

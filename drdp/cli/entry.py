@@ -1,7 +1,8 @@
 """The table of commands, loaded when used, with errors turned into exit codes.
 
-The group keeps three promises: ``--help`` imports no numerics, a mistake is one
-line on stderr with exit code 2, and an interrupted run exits with 130.
+The group keeps its promises: ``--help`` imports no numerics, a mistake is one
+line on stderr with exit code 2, a charge that a budget refuses is one with exit
+code 3, and an interrupted run exits with 130.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from drdp import __version__
-from drdp.errors import DrdpError
+from drdp.errors import ChargeRefusedError, DrdpError
 
 __all__ = ["LazyGroup", "main"]
 
@@ -33,10 +34,12 @@ _COMMANDS = {
     "compare": ("compare", "All accountants side by side on one event."),
     "train": ("train", "Train an adapter federatedly and privately."),
     "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
+    "ledger": ("ledger", "Keep account of a budget: charge, then release."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 
 _BAD_INPUT = 2
+_REFUSED = 3
 _INTERRUPTED = 130
 
 
@@ -86,7 +89,10 @@ class LazyGroup(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> NoReturn:
-        """Run a command line and exit: 0 done, 2 bad input, 130 interrupted."""
+        """Run a command line and exit.
+
+        0 done, 2 bad input, 3 refused by a budget, 130 interrupted.
+        """
         options: MutableMapping[str, Any] = {
             **extra,
             "complete_var": complete_var,
@@ -99,6 +105,8 @@ class LazyGroup(click.Group):
             _fail(error.format_message() + help_at)
         except click.ClickException as error:
             _fail(error.format_message())
+        except ChargeRefusedError as error:
+            _fail(str(error), _REFUSED)
         except DrdpError as error:
             _fail(str(error))
         except (click.Abort, KeyboardInterrupt):
@@ -106,9 +114,9 @@ class LazyGroup(click.Group):
         sys.exit(code or 0)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, code: int = _BAD_INPUT) -> NoReturn:
     click.echo("Error: " + " ".join(message.split()), err=True)
-    sys.exit(_BAD_INPUT)
+    sys.exit(code)
 
 
 @click.group(

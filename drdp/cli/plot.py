@@ -14,11 +14,14 @@ from drdp.cli.plan import Plan
 from drdp.cli.series import Curves
 from drdp.errors import InvalidArgumentError, MissingPackageError
 from drdp.privacy.figures import certified_curve
+from drdp.privacy.history import history
+from drdp.privacy.ledger import Ledger
 from drdp.privacy.risk import true_positive_rate
 
-__all__ = ["drawn", "save", "save_sweep", "save_trade_off"]
+__all__ = ["drawn", "save", "save_spending", "save_sweep", "save_trade_off"]
 
 _MARKERS = "osD^vP*X"
+_MOST_PLACES = 25  # where the spend is computed
 
 
 def save(curves: Curves, path: Path) -> None:
@@ -75,6 +78,29 @@ def save_trade_off(plan: Plan, path: Path) -> None:
             f" {plan.adjacency}",
             fontsize=10,
         )
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(fontsize=8)
+
+    drawn(draw, path)
+
+
+def save_spending(ledger: Ledger, path: Path) -> None:
+    """Draw the epsilon that is spent, entry by entry, beside the budget."""
+    budget = ledger.budget
+    if budget is None:
+        raise InvalidArgumentError(
+            f"--plot shows a budget and what is spent of it; {ledger.path} has none"
+        )
+    seqs, values = history(ledger.entries(), budget, points=_MOST_PLACES)
+
+    def draw(axes: Any) -> None:
+        axes.step(seqs, values, where="post", marker=".", label="spent so far")
+        axes.axhline(budget.epsilon, linestyle="--", color="0.4", label="the budget")
+        axes.set_xlabel("entry of the ledger")
+        axes.set_ylabel(f"epsilon at delta {plain(budget.delta)}")
+        axes.set_ylim(0.0, 1.1 * budget.epsilon)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_title(f"{ledger.path.name}, {ledger.terms.adjacency}", fontsize=10)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize=8)
 

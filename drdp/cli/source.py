@@ -20,7 +20,7 @@ from drdp.cli.render import document
 from drdp.privacy.codec import loads, to_dict
 from drdp.privacy.events import Adjacency, Event, adjacency_of
 
-__all__ = ["Source", "from_run_or_file", "read_source"]
+__all__ = ["Source", "event_file", "from_run_or_file", "load_event", "read_source"]
 
 Wrap = TypeVar("Wrap", bound=Callable[..., Any])
 
@@ -60,6 +60,16 @@ class Source:
         }
 
 
+event_file = options.option(
+    "--event",
+    "event_file",
+    check=Path,
+    metavar="FILE",
+    text="Instead of a run: a JSON file with an event, as drdp records it.",
+    required=False,
+)
+
+
 def from_run_or_file(wrapped: Wrap) -> Wrap:
     """The options of a run, all optional, or ``--event FILE``."""
     for add in (
@@ -68,14 +78,7 @@ def from_run_or_file(wrapped: Wrap) -> Wrap:
         options.rate(required=False),
         options.steps(required=False),
         options.optional_sigma,
-        options.option(
-            "--event",
-            "event_file",
-            check=Path,
-            metavar="FILE",
-            text="Instead of a run: a JSON file with an event, as drdp records it.",
-            required=False,
-        ),
+        event_file,
     ):
         wrapped = add(wrapped)
     return wrapped
@@ -102,15 +105,25 @@ def read_source(*, event_file: Path | None, **described: Any) -> Source:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = names.get(name, f"--{name}")
             raise click.UsageError(f"--event and {option} exclude each other")
-    try:
-        text = event_file.read_bytes()
-    except OSError as error:
-        raise click.UsageError(
-            f"--event {event_file} cannot be read: {error.strerror or error}"
-        ) from None
-    source = _of(read_plan(**described), loads(text), None)
+    source = _of(read_plan(**described), load_event(event_file), None)
     said = ctx.get_parameter_source("unit") is ParameterSource.COMMANDLINE
     return source if said else replace(source, unit=None)
+
+
+def load_event(file: Path) -> Event:
+    """The event in a file.
+
+    Raises:
+        click.UsageError: If the file cannot be read.
+        CodecError: If it holds no event.
+    """
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise click.UsageError(
+            f"--event {file} cannot be read: {error.strerror or error}"
+        ) from None
+    return loads(text)
 
 
 def _of(about: Plan, event: Event, plan: Plan | None) -> Source:

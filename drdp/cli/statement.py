@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
 from drdp.cli import danger, options
 from drdp.cli.numbers import between, plain, up
-from drdp.cli.options import Wrap
 from drdp.cli.render import json_text
-from drdp.cli.source import Source, from_run_or_file, read_source
+from drdp.cli.source import from_run_or_file, read_source
+from drdp.cli.stated import circumstances
 from drdp.privacy.statement import (
     UNKNOWN,
     Circumstances,
@@ -21,16 +20,10 @@ from drdp.privacy.statement import (
     state,
 )
 
-__all__ = ["statement"]
+__all__ = ["show", "statement"]
 
 _WIDTH = 79
 _MARGIN = 15
-
-
-def _told(*names: str, metavar: str, text: str) -> Callable[[Wrap], Wrap]:
-    return options.option(
-        *names, check=str.strip, metavar=metavar, text=text, required=False
-    )
 
 
 @options.command(
@@ -42,22 +35,7 @@ drdp statement --schema
 """
 )
 @from_run_or_file
-@options.option(
-    "--clip-norm",
-    check=options.positive,
-    metavar="C",
-    text="The largest L2 norm of one contribution.",
-    required=False,
-)
-@_told("--placement", metavar="TEXT", text="Who adds the noise, e.g. central.")
-@_told("--adversary", metavar="TEXT", text="What the adversary sees.")
-@_told("--released", metavar="TEXT", text="What is released, e.g. every model.")
-@_told(
-    "--covers",
-    metavar="TEXT",
-    text="Which uses of the data this is about, e.g. one run.",
-)
-@click.option("--no-risk", is_flag=True, help="Leave the figures of risk unknown.")
+@circumstances
 @click.option("--schema", "only_schema", is_flag=True, help="Print the JSON Schema.")
 @options.as_json
 def statement(
@@ -65,8 +43,8 @@ def statement(
     clip_norm: float | None,
     placement: str | None,
     adversary: str | None,
-    released: str | None,
-    covers: str | None,
+    output: str | None,
+    data_accesses: str | None,
     no_risk: bool,
     only_schema: bool,
     as_json: bool,
@@ -92,8 +70,8 @@ def statement(
             clip_norm=clip_norm,
             placement=placement,
             adversary=adversary,
-            output=released,
-            data_accesses=covers,
+            output=output,
+            data_accesses=data_accesses,
             delta_source=source.delta_source,
         ),
         with_risk=not no_risk,
@@ -101,10 +79,11 @@ def statement(
     if as_json:
         click.echo(json_text(found.to_dict()))
     else:
-        _print(found, source)
+        show(found)
 
 
-def _print(found: Statement, source: Source) -> None:
+def show(found: Statement) -> None:
+    """Print a statement in words."""
     document = found.to_dict()
     setting, definition = document["setting"], document["definition"]
     mechanism, accounting = document["mechanism"], document["accounting"]
@@ -146,7 +125,7 @@ def _print(found: Statement, source: Source) -> None:
                 if two_sided
                 else f"at most {up(found.epsilon.upper)}",
             ),
-            ("delta", f"{plain(found.delta)} ({source.delta_source})"),
+            ("delta", f"{plain(found.delta)} ({accounting['delta_source']})"),
             ("accountant", f"{found.accountant}, certified: {found.epsilon.method}"),
             (
                 "error",

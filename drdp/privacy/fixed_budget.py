@@ -24,7 +24,7 @@ from drdp.privacy.curves import PrivacyCurve
 from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
 from drdp.privacy.tally import Tally
 
-__all__ = ["FixedBudget"]
+__all__ = ["FixedBudget", "certified"]
 
 
 @final
@@ -129,7 +129,7 @@ class FixedBudget:
 
     def spent_epsilon(self, spent: Tally) -> float:
         """The certified epsilon of what is spent, at the budget's delta."""
-        return _certified(spent.event).epsilon(self.delta) if spent.counts else 0.0
+        return certified(spent.event).epsilon(self.delta) if spent.counts else 0.0
 
     @property
     def times(self) -> int:
@@ -205,8 +205,8 @@ def _frontier(budget: FixedBudget) -> _Frontier:
     return _Frontier(budget)
 
 
-def _certified(event: Event) -> PrivacyCurve:
-    """Certified where there is a privacy-loss law, else by Renyi divergences."""
+def certified(event: Event) -> PrivacyCurve:
+    """The certified curve; by Renyi divergences where no privacy-loss law is known."""
     from drdp.privacy.pld import pld_curve
     from drdp.privacy.rdp import rdp_curve
 
@@ -225,4 +225,4 @@ def _fits(event: Event, epsilon: float, delta: float) -> bool:
             return True
     except UnsupportedEventError:
         pass
-    return _certified(event).delta(epsilon) <= delta
+    return certified(event).delta(epsilon) <= delta

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from importlib import metadata, resources
@@ -21,11 +21,12 @@ from drdp import _check
 from drdp.errors import UnsupportedEventError
 from drdp.privacy.codec import to_dict
 from drdp.privacy.curves import Interval, PrivacyCurve
-from drdp.privacy.events import Adjacency, Event, NonPrivate, adjacency_of, atoms
+from drdp.privacy.events import Adjacency, Event, adjacency_of, atoms
 from drdp.privacy.figures import Figure, certified_curve, figures
 from drdp.privacy.pld import epsilon_interval
 from drdp.privacy.rdp import rdp_curve
 from drdp.privacy.risk import remembered
+from drdp.privacy.wording import in_words, releases
 
 __all__ = [
     "UNKNOWN",
@@ -58,10 +59,9 @@ _ASSUMED = (
         " what the adversary sees, divided by the clip norm, or by twice the clip"
         " norm for sampling of a fixed size."
     ),
-    (
-        "The number of releases and all parameters were fixed without looking at the"
-        " data."
-    ),
+)
+_FIXED = (
+    "The number of releases and all parameters were fixed without looking at the data."
 )
 _BY_CHANCE = (
     "Each {unit} takes part in a round by chance, drawn as the events say, and the"
@@ -99,6 +99,7 @@ class Circumstances:
         output: What is released, e.g. ``"every round's model"``.
         data_accesses: Which uses of the data the guarantee covers.
         delta_source: Where delta comes from, in words.
+        choices: How the releases were chosen, if not without looking at the data.
         assumptions: Further things that the guarantee rests on.
         not_covered: Further things that it does not cover.
     """
@@ -112,6 +113,7 @@ class Circumstances:
     output: str | None = None
     data_accesses: str | None = None
     delta_source: str | None = None
+    choices: str | None = None
     assumptions: tuple[str, ...] = ()
     not_covered: tuple[str, ...] = ()
 
@@ -236,6 +238,7 @@ class Statement:
         clip = self.circumstances.clip_norm
         bound = "the clip norm" if clip is None else f"{clip:g}"
         lines = [line.format(unit=unit, bound=bound) for line in _ASSUMED]
+        lines.append(self.circumstances.choices or _FIXED)
         if self._sampling() != "none":
             lines.append(_BY_CHANCE.format(unit=unit))
         return (*lines, *self.circumstances.assumptions)
@@ -298,48 +301,9 @@ def schema() -> dict[str, Any]:
     return found
 
 
-def in_words(event: Event) -> str:
-    """One release in words, from its recorded form.
-
-    >>> from drdp.privacy.events import Gaussian, PoissonSampled
-    >>> in_words(PoissonSampled(0.05, Gaussian(1.0)))
-    'poisson-sampled (rate 0.05, adjacency add-remove) gaussian (noise multiplier 1)'
-    """
-    if isinstance(event, NonPrivate):
-        return "a release without protection"
-    return _words(to_dict(event))
-
-
-def releases(event: Event) -> list[str]:
-    """Every release with its count, in words.
-
-    >>> from drdp.privacy.events import Gaussian
-    >>> releases(Gaussian(2.0) * 3)
-    ['3 x gaussian (noise multiplier 2)']
-    """
-    return [f"{times} x {in_words(atom)}" for atom, times in atoms(event).items()]
-
-
-def _words(document: Mapping[str, Any]) -> str:
-    values = {
-        key: value
-        for key, value in document.items()
-        if key not in ("kind", "drdp_event") and not isinstance(value, dict)
-    }
-    inner = [_words(value) for value in document.values() if isinstance(value, dict)]
-    told = ", ".join(
-        f"{key.replace('_', ' ')} {_plain(value)}" for key, value in values.items()
-    )
-    return " ".join([document["kind"], *([f"({told})"] if told else []), *inner])
-
-
 def _kind(event: Event) -> str:
     found: str = to_dict(event)["kind"]
     return found
-
-
-def _plain(value: object) -> str:
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _up(value: float) -> str:

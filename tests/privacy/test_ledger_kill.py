@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
+from drdp.privacy.codec import dumps
 from drdp.privacy.events import Gaussian, PoissonSampled, atoms
 from drdp.privacy.filters import GaussianFilter
 from drdp.privacy.fixed_budget import FixedBudget
@@ -38,7 +40,7 @@ def work(path, released, reserve):
     with Ledger.open(path) as ledger:
         handle = os.open(released, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         number = os.fstat(handle).st_size // 8
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
         while True:
             key = f"release {number}"
             if reserve:
@@ -59,9 +61,9 @@ for line in sys.stdin:
             work(*sys.argv[1:3], reserve=line.strip() == "reserve")
         finally:
             os._exit(1)
-    print(child, flush=True)
+    os.write(1, b"%d\\n" % child)
     os.waitpid(child, 0)
-    print("gone", flush=True)
+    os.write(1, b"gone\\n")
 """
 
 
@@ -70,12 +72,7 @@ def test_a_killed_process_never_released_more_than_the_ledger_says(tmp_path):
     Ledger.create(path, budget=PLENTY).close()
     released.touch()
     rng, interrupted, unreleased = random.Random(5), 0, 0
-    with subprocess.Popen(
-        [sys.executable, "-c", CHARGING, path, released],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as nursery:
+    with nursing(path, released) as nursery:
         for number in range(KILLS):
             nursery.stdin.write("reserve\n" if number % 4 == 3 else "charge\n")
             nursery.stdin.flush()
@@ -100,11 +97,27 @@ def test_a_killed_process_never_released_more_than_the_ledger_says(tmp_path):
                 assert len(seqs) <= spent == len(paid) <= len(seqs) + 1
                 interrupted += spent > len(seqs)
                 unreleased += len(ledger.pending)
-        nursery.stdin.close()
     # the moments were such that it mattered
     assert len(seqs) > KILLS // 4
     assert interrupted > KILLS // 20
     assert unreleased
+
+
+@contextmanager
+def nursing(path, released):
+    """The process that forks children, which all die with it at the end."""
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", CHARGING, path, released],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield nursery
+    finally:
+        os.killpg(nursery.pid, signal.SIGKILL)
+        nursery.communicate()
 
 
 def receipts(released):
@@ -145,8 +158,6 @@ ROUND = PoissonSampled(0.05, Gaussian(1.0))
 def test_racing_processes_never_overspend_together(
     tmp_path, racers, budget, event, most
 ):
-    from drdp.privacy.codec import dumps
-
     path = tmp_path / "ledger.db"
     Ledger.create(path, budget=budget).close()
     runs = [
@@ -178,8 +189,6 @@ def test_a_race_in_which_racers_are_killed(tmp_path):
     path = tmp_path / "ledger.db"
     budget, event = GaussianFilter(1.0, 1e-5), Gaussian(50.0)
     Ledger.create(path, budget=budget).close()
-    from drdp.privacy.codec import dumps
-
     rng, arguments = random.Random(11), [path, dumps(event)]
 
     def racer(name):
