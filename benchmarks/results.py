@@ -374,3 +374,7 @@ def instructions(mmlu: Path) -> str:
         + "\n"
         for i in order
     )
+
+
+if __name__ == "__main__":
+    main()
