@@ -151,8 +151,8 @@ drdp ledger declare run.db --event event.json --json
 def declare(file: Path, *, label: str, run: str, as_json: bool, **release: Any) -> None:
     """Give a fixed budget a new plan for what is left of it.
 
-    This goes on record as a promise that the plan was not chosen from what was
-    released.
+    This goes on record as a promise that neither the plan nor the moment was
+    chosen from what was released.
     """
     with Ledger.open(file) as opened:
         opened.declare(read_release(opened, **release), label=label, run=run)

@@ -87,7 +87,7 @@ def charged(ledger: Ledger, receipt: Receipt, *, as_json: bool) -> None:
     for line in releases(receipt.event):
         _line("", line)
     if ledger.budget is not None:
-        _line("still fits", f"{left} more of it")
+        _line("still fits", f"{left} more like it")
     _line("receipt", receipt.hash)
 
 

@@ -196,8 +196,8 @@ class Ledger:
     def declare(self, plan: Event, *, label: str = "", run: str = "") -> Receipt:
         """Give a fixed budget a new plan for what is left of it.
 
-        This is a promise that the new plan was *not* chosen from what was
-        released; it goes on record.  Where it was, use a filter instead.
+        This is a promise, on record, that neither the new plan nor the moment was
+        chosen from what was released.  Where they were, use a filter instead.
 
         Raises:
             LedgerError: If the budget is not a `FixedBudget`.

@@ -21,7 +21,7 @@ from drdp.privacy.tally import Tally
 
 __all__ = ["calibrate_left", "noise_multiplier_left"]
 
-_LOWEST, _HIGHEST = 1e-3, 1e8
+_LOWEST, _HIGHEST = 1e-3, 1e6
 
 
 def noise_multiplier_left(
@@ -98,8 +98,8 @@ def _least(fits: Callable[[float], bool], rtol: float) -> float:
     """The least value that fits, by halving on a logarithmic scale."""
     if not fits(_HIGHEST):
         raise CalibrationError(
-            "no noise is enough: the budget of the ledger is used up; raise it in a"
-            " new ledger, or stop"
+            f"no noise multiplier up to {_HIGHEST:g} is enough: the budget of the"
+            " ledger is used up"
         )
     if fits(_LOWEST):
         raise CalibrationError("any noise is enough: nothing is released that costs")

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable
 from fractions import Fraction
+from functools import lru_cache
 from typing import final
 
 from drdp.privacy.events import Composed, Event, Repeated, atoms
@@ -41,7 +42,7 @@ class Tally:
 
     def add(self, event: Event) -> None:
         """Count one more release, which may consist of many."""
-        found = atoms(event)
+        found = _counted(event)
         for key, (cost, total) in self._sums.items():
             self._sums[key] = cost, total + total_of(found, cost)
         self.counts.update(found)
@@ -76,3 +77,9 @@ def total_of(counts: Counter[Event], cost: Cost) -> Fraction | float:
             return math.inf
         total += times * Fraction(one)
     return total
+
+
+@lru_cache(maxsize=1024)
+def _counted(event: Event) -> Counter[Event]:
+    """The atoms of an event, which are the same round after round."""
+    return atoms(event)

@@ -33,13 +33,14 @@ _KINDS: dict[str, Any] = {
     "approx-dp": ApproxDPFilter,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+)
 
 
 def canonical(value: Mapping[str, Any] | list[Any]) -> str:
     """The one JSON text of a value: sorted, without spaces, ASCII only."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return _ENCODER.encode(value)
 
 
 @final

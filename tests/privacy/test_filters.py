@@ -213,8 +213,12 @@ def test_a_renyi_filter_never_admits_what_is_certified_to_exceed(name):
     """Non-adaptively, the filter is no better than the certified accountant."""
     rng = random.Random(7)
     budget, spent = BUDGETS[name], Tally()
-    for _ in range(400):
-        event = PoissonSampled(rng.uniform(0.01, 0.05), Gaussian(rng.uniform(1.5, 4)))
+    kinds = [
+        PoissonSampled(rng.uniform(0.01, 0.05), Gaussian(rng.uniform(1.0, 3.0)))
+        for _ in range(12)
+    ]
+    for _ in range(600):
+        event = rng.choice(kinds)
         try:
             budget.admit(spent, event)
         except BudgetExceededError:
