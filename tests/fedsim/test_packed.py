@@ -170,6 +170,19 @@ def test_other_architectures_and_other_targets_are_refused() -> None:
         PackedLlama(torch.nn.Linear(2, 2), layout)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", [PackedLlama, StackedModel])
+def test_a_gpu_gives_the_same(kind: Any) -> None:
+    model = parts.llama().cuda()
+    layout = Layout.of(model, LoraShape(rank=3))
+    batch = parts.clients_of(2, SHAPE)
+    stack = parts.random_stack(layout, len(batch)).float()
+    _, truth = parts.reference(model.cpu(), layout, stack, torch.zeros(0), batch)
+    out = torch.empty_like(stack).cuda()
+    kind(model.cuda(), layout).gradients(stack.cuda(), batch, out)
+    assert parts.relative(out.cpu(), truth) < 1e-3
+
+
 # --- per example ---------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from drdp.fedsim.lora.room import Room
 
 __all__ = ["LlamaPass"]
 
-_CACHED: Final = 128  # tokens whose values stay in a core's cache
+_CACHED: Final = 1 << 17  # values of a tensor that stay in a core's cache
 
 
 @final
@@ -44,7 +44,7 @@ class LlamaPass:
         homes = packing.outputs_home.view(-1, shape.groups * shape.queries)
         # The last layer's outputs are wanted where tokens are predicted only.
         self._response_home = homes[packing.response].reshape(-1)
-        self._cached = _CACHED if packing.tokens.device.type == "cpu" else 1 << 30
+        self._cached = _CACHED if packing.tokens.device.type == "cpu" else 1 << 62
 
     def losses(self) -> Tensor:
         """Every client's mean loss."""
@@ -133,7 +133,7 @@ class LlamaPass:
         """silu(gate) * up."""
         gate, up = gates.chunk(2, 1)
         inner = self._take("inner", *gate.shape)
-        for part in self._blocks(gates):
+        for part in self._blocks(inner):
             torch.ops.aten.silu.out(gate[part], out=inner[part])
             inner[part].mul_(up[part])
         return inner
@@ -216,7 +216,7 @@ class LlamaPass:
         gate, up = gates.chunk(2, 1)
         to_gates = self._take("to gates", *gates.shape)
         to_gate, to_up = to_gates.chunk(2, 1)
-        for part in self._blocks(gates):
+        for part in self._blocks(grad):
             own = grad[part]
             torch.ops.aten.silu.out(gate[part], out=to_up[part])
             to_up[part].mul_(own)
@@ -243,7 +243,7 @@ class LlamaPass:
             flow[part].addcmul_(own, rate[part])
 
     def _blocks(self, x: Tensor) -> list[slice]:
-        step = self._cached
+        step = max(1, self._cached // x.shape[1])
         return [slice(start, start + step) for start in range(0, len(x), step)]
 
     def _cast(self, x: Tensor) -> Tensor:

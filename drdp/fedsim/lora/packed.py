@@ -85,7 +85,9 @@ class PackedLlama:
         queries = shape.groups * shape.queries
         values = 2 * hidden + 2 * weights.inner + queries * length
         values += shape.width * (2 * queries + 2 * shape.groups)
-        kept = rows * length * len(weights.layers) * values * weights.dtype.itemsize
+        values *= len(weights.layers)
+        values += 8 * (hidden + weights.inner)  # buffers that all layers use
+        kept = rows * length * values * weights.dtype.itemsize
         return kept + 16 * self.layout.length
 
     def _pass(self, parameters: Tensor, batch: Batch) -> LlamaPass:
