@@ -90,9 +90,11 @@ class Scorer:
         each = cross_entropy(
             logits.float(), labels[:, 1:][wanted].long(), reduction="none"
         )
-        rows = wanted.nonzero()[:, 0]
-        sums = torch.zeros(len(examples), device=self._device).index_add(0, rows, each)
-        return sums, wanted.sum(dim=1)
+        lengths = [example.response_length for example in examples]
+        # Sums row by row: a scattered sum has no fixed order on a GPU.
+        parts = each.split(lengths)  # type: ignore[no-untyped-call]
+        sums = torch.stack([part.sum() for part in parts])
+        return sums, torch.tensor(lengths, device=self._device)
 
     def measure(
         self, examples: Sequence[Example]

@@ -93,6 +93,11 @@ class LoraTrainer:
         return self._adapter.slots
 
     @property
+    def steps(self) -> LocalSteps:
+        """What each client does."""
+        return self._steps
+
+    @property
     def precision(self) -> str:
         """Of the matrix products: what ``"auto"`` became."""
         return "bfloat16" if self._bfloat16 else "float32"
