@@ -82,27 +82,49 @@ _HOMES = {
         "stage_one",
     ),
     "drdp.privacy.risk": ("advantage_below", "attack_below"),
+    "drdp.privacy.ledger": ("Ledger",),
+    "drdp.privacy.fixed_budget": ("FixedBudget",),
+    "drdp.privacy.filters": (
+        "ApproxDPFilter",
+        "GaussianFilter",
+        "RenyiFilter",
+        "ZeroConcentratedFilter",
+    ),
+    "drdp.mechanisms.gaussian": ("GaussianMechanism", "analytic_gaussian"),
+    "drdp.mechanisms.laplace": ("LaplaceMechanism",),
+    "drdp.mechanisms.integer_noise": ("DiscreteGaussianMechanism", "SkellamMechanism"),
+    "drdp.mechanisms.randomised_response": ("RandomisedResponseMechanism",),
+    "drdp.mechanisms.adaptive": ("AdaptiveClip",),
+    "drdp.mechanisms.noise": ("SecureNoise", "SeededNoise"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "NOTHING",
     "Accountant",
+    "AdaptiveClip",
     "Adjacency",
     "ApproxDP",
+    "ApproxDPFilter",
     "Clipping",
     "Composed",
     "DensityPair",
     "DiscreteGaussian",
+    "DiscreteGaussianMechanism",
     "DominatingPair",
     "Event",
     "EveryClient",
+    "FixedBudget",
     "FixedCohort",
     "FixedSizeSampled",
     "FixedSizeZeroOut",
     "Gaussian",
+    "GaussianFilter",
+    "GaussianMechanism",
     "Interval",
     "Laplace",
+    "LaplaceMechanism",
+    "Ledger",
     "MixtureOfGaussians",
     "NonPrivate",
     "Placement",
@@ -111,19 +133,26 @@ __all__ = [
     "Prior",
     "PrivacyCurve",
     "RandomisedResponse",
+    "RandomisedResponseMechanism",
     "RandomlyAllocated",
+    "RenyiFilter",
     "Repeated",
     "Scheduled",
+    "SecureNoise",
+    "SeededNoise",
     "Shuffled",
     "Skellam",
+    "SkellamMechanism",
     "ThreatModel",
     "TruncatedPoissonSampled",
     "View",
     "Within",
     "ZeroConcentrated",
+    "ZeroConcentratedFilter",
     "__version__",
     "adjacency_of",
     "advantage_below",
+    "analytic_gaussian",
     "atoms",
     "attack_below",
     "calibrate",
@@ -159,6 +188,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from drdp.mechanisms.adaptive import AdaptiveClip
+    from drdp.mechanisms.gaussian import GaussianMechanism, analytic_gaussian
+    from drdp.mechanisms.integer_noise import (
+        DiscreteGaussianMechanism,
+        SkellamMechanism,
+    )
+    from drdp.mechanisms.laplace import LaplaceMechanism
+    from drdp.mechanisms.noise import SecureNoise, SeededNoise
+    from drdp.mechanisms.randomised_response import RandomisedResponseMechanism
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
     from drdp.privacy.blocks import Clipping
     from drdp.privacy.calibration import (
@@ -194,12 +232,20 @@ if TYPE_CHECKING:
         noise_std,
         noise_std_for,
     )
+    from drdp.privacy.filters import (
+        ApproxDPFilter,
+        GaussianFilter,
+        RenyiFilter,
+        ZeroConcentratedFilter,
+    )
     from drdp.privacy.finite_sample import (
         edgeworth_epsilon_interval,
         edgeworth_interval,
     )
+    from drdp.privacy.fixed_budget import FixedBudget
     from drdp.privacy.gdp import gdp_curve
     from drdp.privacy.inversion import cohort_size_for, noise_multiplier_for
+    from drdp.privacy.ledger import Ledger
     from drdp.privacy.outside import DensityPair, DominatingPair
     from drdp.privacy.pld import delta_interval, epsilon_interval, pld_curve
     from drdp.privacy.prv import prv_curve
