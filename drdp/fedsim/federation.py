@@ -108,7 +108,12 @@ def federation(config: Config, tell: Tell) -> Federation:
     def tokens(part: Sequence[object]) -> tuple[Example, ...]:
         if not part:
             return ()
-        found = encode_rows(part, language.tokenizer, max_length=data.max_length)  # type: ignore[arg-type]
+        found = encode_rows(
+            part,  # type: ignore[arg-type]
+            language.tokenizer,
+            max_length=data.max_length,
+            overlong=data.overlong,  # type: ignore[arg-type]
+        )
         return found.examples
 
     private, public, held_out = map(
