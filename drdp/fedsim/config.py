@@ -234,7 +234,7 @@ class Code:
     prior: str = _setting("public", _one_of("public", "proxy", "released"))
     prior_noise: float = _setting(10.0, _positive)
     fit_steps: int = _setting(200, _whole(1))
-    fit_samples: int = _setting(64, _whole(2))
+    fit_samples: int = _setting(32, _whole(2))
     bits: int | None = _setting(None, _or_nothing(_whole(1)))
 
 
