@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +13,7 @@ from typing import Any, final
 
 from drdp import _check
 from drdp.errors import DataError, MissingPackageError
+from drdp.fedsim.records import json_lines
 
 __all__ = ["SAMPLE", "Row", "Rows", "Split", "attribution", "read_rows", "split_rows"]
 
@@ -112,10 +110,9 @@ def read_rows(source: str | Path, *, key: str | None = None) -> Rows:
     """
     path = Path(source)
     if str(source) == SAMPLE:
-        with gzip.open(_shipped("dolly-sample.jsonl.gz")) as stream:
-            return _parse(_decoded(stream, SAMPLE), SAMPLE, key)
+        return _parse(json_lines(_shipped("dolly-sample.jsonl.gz")), SAMPLE, key)
     if path.is_file():
-        return _parse(_lines(path), str(source), key)
+        return _parse(json_lines(path), str(source), key)
     if path.is_dir():
         raise DataError(f"{source} is a folder; data is a JSONL file")
     if path.suffix or len(path.parts) > 2 or str(source).startswith((".", os.sep)):
@@ -186,28 +183,6 @@ def _question(row: Row) -> str:
     return "\n".join(
         " ".join(text.casefold().split()) for text in (row.instruction, row.context)
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as stream:
-            yield from _decoded(stream, str(path))
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is not a whole gzip file: {error}") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"cannot read {path}: {reason}") from None
-
-
-def _decoded(stream: Any, source: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(stream, 1):
-        if line.isspace():
-            continue
-        try:
-            yield number, json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise DataError(f"{source}, line {number}: not JSON ({error})") from None
 
 
 def _from_hub(name: str) -> Iterator[tuple[int, Any]]:

