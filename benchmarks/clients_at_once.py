@@ -11,7 +11,6 @@ variant has its turn, so that a busy machine slows all of them alike.
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 import statistics
 import time
@@ -30,6 +29,7 @@ from drdp.fedsim.examples import IGNORED, Example, encode_rows
 from drdp.fedsim.local import LocalSteps, LoraShape, Precision
 from drdp.fedsim.lora.adapter import Adapter
 from drdp.fedsim.lora.per_example import per_example_gradients
+from drdp.fedsim.lora.stack import over_same_weights
 from drdp.fedsim.lora.tiers import Tier, gradients_of
 from drdp.fedsim.lora.together import StackedTrainer
 from drdp.fedsim.lora.trainer import LoraTrainer
@@ -41,11 +41,9 @@ Variant = tuple[str, int, Callable[[], None]]  # name, client-steps, what to tim
 
 
 def sharing(language: LanguageModel) -> LanguageModel:
-    """Modules of its own for peft to change, over the same tensors."""
-    model = language.model
-    tensors: dict[int, Any] = {id(tensor): tensor for tensor in model.parameters()}
-    twin = copy.deepcopy(model, tensors)
-    return LanguageModel(language.name, twin, language.tokenizer)
+    """Modules of its own for peft to change, over the same weights."""
+    model: Any = over_same_weights(language.model)
+    return LanguageModel(language.name, model, language.tokenizer)
 
 
 def peft_loop(

@@ -22,7 +22,7 @@ from drdp.fedsim.examples import IGNORED
 from drdp.fedsim.lora.layout import Layout, Place
 from drdp.fedsim.lora.packing import Batch
 
-__all__ = ["StackedModel"]
+__all__ = ["StackedModel", "over_same_weights"]
 
 # What autograd keeps of a token in a layer, in multiples of four times the hidden
 # width: a Llama of SmolLM2's shape was measured to need 6.5 in bfloat16 and 5.1 in
@@ -179,9 +179,7 @@ class StackedModel:
         checkpointing: bool = False,
     ) -> None:
         self.layout = layout
-        # A copy of the modules that shares the model's tensors.
-        shared = {id(tensor): tensor for tensor in model.parameters()}
-        self._model = model = copy.deepcopy(model, shared)
+        self._model = model = over_same_weights(model)
         self._bf16 = bf16
         self._call = call = _Call()
         if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
@@ -193,7 +191,6 @@ class StackedModel:
             raise InvalidArgumentError(
                 "attention_dropout must be 0 to train many clients at once"
             )
-        model.requires_grad_(False)
         self._head = _heads_choice(model)
         for place in layout.places:
             linear = model.get_submodule(place.module)
@@ -277,6 +274,15 @@ class StackedModel:
         each = functional.cross_entropy(flat, targets, reduction="none")
         counts = torch.bincount(owners, minlength=len(batch)).to(each.dtype)
         return each.new_zeros(len(batch)).index_add(0, owners, each) / counts
+
+
+def over_same_weights(model: nn.Module) -> nn.Module:
+    """A copy of a model's modules that may be changed, over the same storage."""
+    known: dict[int, Any] = {
+        id(weight): nn.Parameter(weight.detach(), requires_grad=False)
+        for weight in model.parameters()
+    }
+    return copy.deepcopy(model, known)
 
 
 def _checkpoint(model: nn.Module) -> None:
