@@ -65,6 +65,7 @@ SMALL: dict[str, dict[str, Any]] = COMMON | {
     "local": {"mode": "gradient", "batch": 2},
     "cohort": {"rate": 0.1},
     "code": {"fit_samples": 48},
+    "privacy": {"delta": 1e-5, "clip_factor": 0.25},
     "evaluation": {"every": 8},
 }
 

@@ -212,6 +212,7 @@ class Privacy:
     delta: float | None = _setting(None, _or_nothing(_probability))
     noise_multiplier: float | None = _setting(None, _or_nothing(_at_least_zero))
     clip_norm: float | str = _setting("public", _or("public", _positive))
+    clip_factor: float = _setting(1.0, _positive)
     placement: str = _setting("central", _one_of("central", "distributed", "local"))
     view: str = _setting(
         "outsider", _one_of("messages", "sum", "colluding", "outsider")

@@ -67,14 +67,26 @@ def public_updates(
 
 
 def scales(
-    codec: Compressor, updates: list[NDArray[np.float32]], clip_norm: float | None
+    codec: Compressor,
+    updates: list[NDArray[np.float32]],
+    clip_norm: float | None,
+    factor: float = 1.0,
 ) -> Scales:
-    """Clip norm, alignment and step of public updates under a codec."""
+    """Clip norm, alignment and step of public updates under a codec.
+
+    Args:
+        codec: The codec.
+        updates: Public ones.
+        clip_norm: None for the median code norm times `factor`.
+        factor: Well below 1, nearly every code is brought to the same norm, so
+            that the clip norm need not fit clients whose codes are shorter than
+            the public ones ("automatic clipping": Bu et al., arXiv:2206.07136).
+    """
     import numpy as np
 
     codes = [codec.encode(update).astype(np.float64) for update in updates]
     norms = np.array([np.linalg.norm(code) for code in codes])
-    clip = float(np.median(norms)) if clip_norm is None else clip_norm
+    clip = factor * float(np.median(norms)) if clip_norm is None else clip_norm
     if not 0.0 < clip < math.inf:
         raise DataError(
             f"the codes of public updates have a median norm of {clip:g}, which is no"

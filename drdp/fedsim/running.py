@@ -218,7 +218,7 @@ def _sized(
     unclipped = protection.clip_norm == math.inf
     if (given is None and not unclipped) or server.step_norm is not None:
         tell("measuring public updates")
-        seen = scales(codec, public(), given)
+        seen = scales(codec, public(), given, privacy.clip_factor)
         alignment = seen.alignment
         if not unclipped:
             protection = replace(protection, clip_norm=seen.clip_norm)
