@@ -313,7 +313,7 @@ def _spent(prepared: Prepared, rounds: int) -> Interval:
 
 def _two(event: Event, prepared: Prepared) -> float | str:
     """The certified upper epsilon as JSON has it."""
-    if event == NOTHING:
+    if not atoms(event):
         return 0.0
     if NonPrivate() in atoms(event):
         return "inf"

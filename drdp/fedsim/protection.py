@@ -130,7 +130,7 @@ class Protection:
     def run_event(self, rounds: int) -> Event:
         """What the rounds from the first one on release together."""
         rounds = _check.count(rounds=rounds)
-        if rounds == 0:
+        if rounds == 0 or self.public:
             return NOTHING
         if isinstance(self.cohort, AllocatedCohort):
             return self.event(0) * math.ceil(rounds / self.cohort.rounds)

@@ -162,7 +162,7 @@ class Run:
         from drdp.privacy.ledger import Ledger
 
         epsilon, budget = self.config.privacy.epsilon, None
-        open_ended = plan == NOTHING or NonPrivate() in atoms(plan)
+        open_ended = not atoms(plan) or NonPrivate() in atoms(plan)
         if not open_ended:
             if epsilon is None:
                 epsilon = epsilon_interval(plan, delta).upper

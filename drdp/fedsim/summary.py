@@ -12,7 +12,7 @@ from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.simulate import Simulation
-from drdp.privacy.events import NOTHING, NonPrivate, atoms
+from drdp.privacy.events import NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 __all__ = ["plan_of"]
@@ -31,7 +31,7 @@ def plan_of(
     protection, codec = simulation.protection, simulation.compressor
     event = simulation.event(rounds)
     exposed = NonPrivate() in atoms(event)
-    cost = None if exposed or event == NOTHING else epsilon_interval(event, delta)
+    cost = epsilon_interval(event, delta) if atoms(event) and not exposed else None
     upper = math.inf if exposed else 0.0 if cost is None else cost.upper
     clients = people.trainer.num_clients
     size = expected_size(protection.cohort, clients)
