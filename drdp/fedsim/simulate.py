@@ -20,9 +20,10 @@ from drdp.fedsim.cohort import draw, expected_size
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
+from drdp.fedsim.sight import Observer, Sight
 from drdp.fedsim.trainer import Trainer, Update
 from drdp.privacy.events import NOTHING, Event
-from drdp.privacy.threat import Placement
+from drdp.privacy.threat import Placement, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,6 +160,7 @@ def simulate(
     payer: Payer,
     seed: int = 0,
     state: State | None = None,
+    observe: Observer | None = None,
 ) -> Iterator[Report]:
     """Run rounds, one at a time, each paid for before it is released.
 
@@ -170,6 +172,8 @@ def simulate(
             and the refusal is raised.
         seed: Of the clients' local training: order of examples and the like.
         state: Where to go on; None for the start.
+        observe: Is shown what the run's adversary sees of each round, after the
+            round was paid for; its messages are then held for a round.
 
     Yields:
         A report for each round; its state is what a checkpoint has to hold.
@@ -188,7 +192,7 @@ def simulate(
             key=f"{simulation.name}/codec",
         )
     while now.round < rounds:
-        report = _round(simulation, now, randomness, payer, seed)
+        report = _round(simulation, now, randomness, payer, seed, observe)
         now = report.state
         yield report
 
@@ -199,6 +203,7 @@ def _round(
     randomness: Randomness,
     payer: Payer,
     seed: int,
+    observe: Observer | None = None,
 ) -> Report:
     import numpy as np
 
@@ -207,6 +212,7 @@ def _round(
     protection.check_round(len(cohort))
     codec = codec_of(simulation.compressor, state.round)
     total = _Total(simulation, codec, state.round, randomness)
+    total.keeps = observe is not None
     start = state.parameters.astype(np.float32)
     for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
         total.add(update)
@@ -224,6 +230,17 @@ def _round(
     size = expected_size(protection.cohort, trainer.num_clients)
     mean = codec.decode(released / size)
     parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
+    if observe is not None:
+        observe(
+            Sight(
+                round=state.round + 1,
+                cohort=len(cohort),
+                total=released.copy(),
+                before=state.parameters,
+                after=parameters,
+                messages=total.seen(),
+            )
+        )
     return Report(
         round=state.round + 1,
         state=State(state.round + 1, parameters, memory),
@@ -270,6 +287,8 @@ class _Total:
         self._norms: list[float] = []
         self._losses: list[float] = []
         self._zeroed = 0
+        self.keeps = False
+        self._messages: list[tuple[int, NDArray[np.float64]]] = []
 
     def add(self, update: Update) -> None:
         """Encode, bound and add one client's update, with its noise if it has some."""
@@ -294,7 +313,18 @@ class _Total:
                 "message", self._round, update.client, digest
             )
             bounded = np.asarray(self._mechanism.release(bounded, source))
+        if self.keeps and not self._central:
+            self._messages.append((update.client, bounded))
         self.sum += bounded
+
+    def seen(self) -> dict[int, NDArray[np.float64]]:
+        """The messages that the view shows, to be asked for after the charge."""
+        protection = self._simulation.protection
+        if protection.view is View.MESSAGES:
+            return dict(self._messages)
+        if protection.view is View.COLLUDING and protection.colluding:
+            return dict(self._messages[-protection.colluding :])
+        return {}
 
     def released(self, digest: bytes) -> NDArray[np.float64]:
         """The sum as it may leave."""
