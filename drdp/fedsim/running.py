@@ -99,14 +99,17 @@ class Run:
             protection, server, seen = _sized(config, public, protection, codec, tell)
         else:
             protection, server, seen = _as_planned(config, protection, planned)
+        trainer = people.trainer
+        if config.run.method == "public" and people.public is not None:
+            trainer = people.public
         simulation = Simulation(
-            people.trainer, codec, protection, server, name=config.run.method
+            trainer, codec, protection, server, name=config.run.method
         )
         ahead = None
         if protection.noisy and rounds:
             ahead = forecast(
                 protection,
-                num_clients=people.trainer.num_clients,
+                num_clients=trainer.num_clients,
                 rounds=rounds,
                 code_length=codec.code_length,
                 alignment=seen,

@@ -33,7 +33,7 @@ def plan_of(
     exposed = NonPrivate() in atoms(event)
     cost = epsilon_interval(event, delta) if atoms(event) and not exposed else None
     upper = math.inf if exposed else 0.0 if cost is None else cost.upper
-    clients = people.trainer.num_clients
+    clients = simulation.trainer.num_clients
     size = expected_size(protection.cohort, clients)
     what = "examples" if config.run.method in EXAMPLE_LEVEL else "clients"
     clip = "inf" if protection.clip_norm == math.inf else protection.clip_norm
