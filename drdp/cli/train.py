@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -133,9 +134,11 @@ class _Watch:
             return
         budget = self._prepared.epsilon
         spent = up(progress.spent.upper, 3)
+        limited = budget is not None and budget < math.inf
+        limit = f" of {plain(budget)}" if budget is not None and limited else ""
         parts = [
             f"round {progress.round}/{progress.rounds}",
-            f"epsilon {spent}" + (f" of {plain(budget)}" if budget else ""),
+            f"epsilon {spent}{limit}",
         ]
         if "loss" in progress.metrics:
             parts.append(f"loss {progress.metrics['loss']:.4f}")

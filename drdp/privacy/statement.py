@@ -309,7 +309,8 @@ def _kind(event: Event) -> str:
 def _up(value: float) -> str:
     """Six digits, rounded up."""
     exact = Context(prec=6, rounding=ROUND_CEILING).plus(Decimal(repr(value)))
-    return f"{exact.normalize():f}" if value >= 1e-4 else f"{exact.normalize():e}"
+    plain = value >= 1e-4 or value == 0.0
+    return f"{exact.normalize():f}" if plain else f"{exact.normalize():e}"
 
 
 def _known(value: object) -> object:
