@@ -33,6 +33,7 @@ _COMMANDS = {
     "compare": ("compare", "All accountants side by side on one event."),
     "train": ("train", "Train an adapter federatedly and privately."),
     "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
+    "report": ("report", "A run, or a comparison, as one page that stands alone."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 
