@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,7 +48,7 @@ def report(*, folder: Path, out: Path | None, private: bool, as_json: bool) -> N
 
     found = gathered(folder, private=private)
     if as_json:
-        click.echo(json_text(found))
+        click.echo(json_text(_known(found)))
     if as_json and out is None:
         return
     target = out or folder / ("report-private.html" if private else "report.html")
@@ -58,3 +60,12 @@ def report(*, folder: Path, out: Path | None, private: bool, as_json: bool) -> N
         ) from None
     if not as_json:
         click.echo(f"wrote {target}")
+
+
+def _known(value: Any) -> Any:
+    """The same without what is not a number, for which JSON has null."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_known(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

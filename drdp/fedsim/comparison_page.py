@@ -158,11 +158,11 @@ def _metric(metric: str, done: Sequence[Document], figures: Figures) -> str:
         cells = [_cell(metric, _at(mine, budget)) for budget in budgets or [math.inf]]
         rows.append([_named(method), *cells])
     across = [
-        "no noise" if budget == math.inf else f"ε {about(budget)}"
-        for budget in budgets or [math.inf]
-    ]
+        "no noise, not private" if budget == math.inf else f"ε {about(budget)}"
+        for budget in budgets
+    ] or ["any budget"]
     caption = f"{metric} after training, by method and budget"
-    before = {about(run["before"].get(metric, math.nan)) for run in done}
+    before = {about(run["before"][metric]) for run in done if metric in run["before"]}
     more = (
         "Means over seeds, with the least and the greatest."
         if len({run["seed"] for run in done}) > 1

@@ -1,6 +1,6 @@
 """Lines over axes as SVG text, made for a page that is read on a phone too.
 
-The canvas is narrow (340 units), so that its text of 13 units stays above 11 px on
+The canvas is narrow (340 units), so that its text of 14 units stays above 11 px on
 a screen 320 px wide.  Lines differ by colour, dash and marker; colours are classes
 that the page's style sheet gives a value in light and in dark.
 
@@ -29,7 +29,7 @@ STYLES = 6
 """How many lines can be told apart."""
 
 _WIDTH, _HEIGHT = 340.0, 240.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 12.0, 26.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 20.0, 26.0, 46.0
 _DASHES = ("", "7 4", "2 4", "10 4 2 4", "5 2", "1 3")
 _CROWDED = 31  # points from which markers would hide the line
 _MOST_TICKS = 5

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from drdp.fedsim.config import written
-from drdp.fedsim.digits import roughly
-from drdp.fedsim.evidence import Evidence, Planned
+from drdp.fedsim.digits import roughly, up
+from drdp.fedsim.evidence import Evidence, Measured, Planned
 from drdp.fedsim.execution import circumstances
 from drdp.fedsim.spending import Book, accounted, certified, spread, until
 from drdp.privacy.adjacency import known_adjacency
@@ -30,6 +30,9 @@ Document = dict[str, Any]
 
 _MOST_ENTRIES = 60
 """Up to this many entries of a ledger are shown one by one."""
+
+_MOST_POINTS = 500
+"""Of more rounds than this, evenly many are shown."""
 
 _SLACK = 1e-5  # relative; between two computations of one certified epsilon
 _NUMBER_BYTES = 4  # of a number in an update that is sent whole, as float32
@@ -84,6 +87,8 @@ def run_findings(seen: Evidence, *, private: bool = False) -> Document:
                 for one in accounted(charges, rounds, delta)
             ],
         }
+    elif charges:
+        document["warnings"] = [_unplanned(seen)]
     document |= {
         "utility": _utility(seen),
         "signal": None if plan is None else _signal(seen, plan),
@@ -96,8 +101,7 @@ def run_findings(seen: Evidence, *, private: bool = False) -> Document:
     if private:
         document["private"] = [
             {"round": one.round, "seconds": one.seconds, **one.private}
-            for one in seen.rounds
-            if one.private
+            for one in _thinned([one for one in seen.rounds if one.private])
         ]
     return document
 
@@ -130,6 +134,27 @@ def cost_of(seen: Evidence, plan: Planned) -> tuple[Interval, list[str]]:
             worst = math.inf if math.isnan(claim) else max(cost.upper, claim)
             cost = Interval(cost.lower, worst, cost.method)
     return cost, doubts
+
+
+def _unplanned(seen: Evidence) -> str:
+    """What was paid for before the plan was written: the fitting of a codec."""
+    delta = seen.config.privacy.delta
+    if seen.book is not None and seen.book.budget is not None:
+        delta = seen.book.budget[1]
+    if delta is None:
+        known = "its epsilon is not known, since no delta is"
+    else:
+        epsilon = certified(_spent(seen), delta).upper
+        known = f"epsilon {up(epsilon)} at delta {up(delta)}, certified"
+    return f"Fitting the codec has been paid for before the first round: {known}."
+
+
+def _thinned(found: Sequence[Measured]) -> Sequence[Measured]:
+    """The first, the last, and evenly many in between."""
+    if len(found) <= _MOST_POINTS:
+        return found
+    last = len(found) - 1
+    return [found[k * last // (_MOST_POINTS - 1)] for k in range(_MOST_POINTS)]
 
 
 def _spent(seen: Evidence) -> Event:
@@ -199,7 +224,8 @@ def _utility(seen: Evidence) -> Document:
     names = dict.fromkeys(name for one in seen.rounds for name in one.metrics)
     return {
         name: [
-            [one.round, one.metrics[name]] for one in seen.rounds if name in one.metrics
+            [one.round, one.metrics[name]]
+            for one in _thinned([one for one in seen.rounds if name in one.metrics])
         ]
         for name in names
     }
@@ -220,8 +246,9 @@ def _signal(seen: Evidence, plan: Planned) -> Document:
         "alignment": plan.alignment,
         "steps": [
             [one.round, one.step_norm]
-            for one in seen.rounds
-            if one.step_norm is not None
+            for one in _thinned(
+                [one for one in seen.rounds if one.step_norm is not None]
+            )
         ],
     }
 

@@ -105,11 +105,8 @@ def guarantee_part(found: Document) -> str:
     """
     told = found["statement"]
     if told is None:
-        return section(
-            "statement",
-            "The guarantee",
-            [paragraph("Nothing has been planned or released yet.")],
-        )
+        text = "The run has not come to its plan yet; no round has been released."
+        return section("statement", "The guarantee", [paragraph(text)])
     epsilon = told["epsilon"]
     if not told["releases"] and epsilon == 0.0:
         big = "ε = 0"

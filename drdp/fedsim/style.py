@@ -79,7 +79,7 @@ figure{margin:.5rem 0;max-width:27rem;break-inside:avoid}
 figcaption{margin:0 0 .25rem}
 svg.chart{display:block;width:100%;height:auto;overflow:visible}
 svg.swatch{width:36px;height:16px;flex:none}
-svg text{font-size:13px;fill:var(--text)}
+svg text{font-size:14px;fill:var(--text)}
 svg .end{text-anchor:end}
 svg .middle{text-anchor:middle}
 svg .name{fill:var(--muted)}
@@ -94,6 +94,7 @@ caption{text-align:left;color:var(--muted);padding:.25rem 0}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--rule);text-align:left;
  vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th.n{white-space:normal}
 thead th{border-bottom:2px solid var(--muted)}
 details{margin:.4rem 0}
 summary{cursor:pointer;color:var(--muted);padding:.35rem 0}
