@@ -90,7 +90,8 @@ def _run(seen: Evidence) -> Document:
     plan, method = seen.plan, seen.config.run.method
     if plan is None and seen.done:
         raise RunFolderError(f"{seen.name}: plan.json is missing")
-    epsilon, doubts = None, []
+    epsilon: float | None = None
+    doubts: list[str] = []
     if plan is not None:
         cost, doubts = cost_of(seen, plan)
         epsilon = cost.upper

@@ -33,6 +33,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 58.0, 20.0, 26.0, 46.0
 _DASHES = ("", "7 4", "2 4", "10 4 2 4", "5 2", "1 3")
 _CROWDED = 31  # points from which markers would hide the line
 _MOST_TICKS = 5
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 @final
@@ -59,6 +60,7 @@ def chart(
     up: str,
     *,
     from_zero: bool = False,
+    whole: bool = False,
     ticks: Sequence[Tick] = (),
 ) -> str:
     """The lines as one SVG element, without scripts or references.
@@ -70,6 +72,8 @@ def chart(
         across: Names the horizontal axis.
         up: Names the vertical axis.
         from_zero: Whether the vertical axis begins at 0.
+        whole: Whether the horizontal axis counts something, so that no fractions
+            stand on it.
         ticks: Places and texts on the horizontal axis; none for round numbers.
 
     Returns:
@@ -80,7 +84,7 @@ def chart(
     if not shown:
         return ""
     places = [x for x, _ in shown] + [x for x, _ in ticks]
-    columns = list(ticks) or _ticks(min(places), max(places), whole=True)
+    columns = list(ticks) or _within(min(places), max(places), whole)
     left, right = _ends(places)
     values = [y for _, y in shown] + ([0.0] if from_zero else [])
     rows = _ticks(min(values), max(values))
@@ -228,25 +232,37 @@ def _ends(values: Sequence[float]) -> Point:
     return low - 0.5 * room, high + 0.5 * room
 
 
-def _ticks(low: float, high: float, *, whole: bool = False) -> list[Tick]:
-    """Round numbers from below `low` to above `high`.
-
-    On the horizontal axis (`whole`) those in between, and no fractions of rounds.
+def _ticks(low: float, high: float, least: float = 0.0) -> list[Tick]:
+    """Round numbers from below `low` to above `high`, at least `least` apart.
 
     >>> [text for _, text in _ticks(0.0, 7.99)]
     ['0', '2', '4', '6', '8']
     """
     low, high = _ends((low, high))
-    rough = (high - low) / (_MOST_TICKS - 1)
+    rough = max((high - low) / (_MOST_TICKS - 1), least)
     size = 10.0 ** math.floor(math.log10(rough))
-    step = next(size * m for m in (1.0, 2.0, 2.5, 5.0, 10.0) if size * m >= rough)
+    step = next(size * m for m in _STEPS if size * m >= rough * (1.0 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     places = [step * k for k in range(first, last + 1)]
-    if whole:
-        slack = 1e-9 * (high - low)
-        places = [x for x in places if low - slack <= x <= high + slack]
     digits = max(1, *(_digits(one, step) for one in places))
     return [(x, about(0.0 if abs(x) < step / 2 else x, digits)) for x in places]
+
+
+def _within(low: float, high: float, whole: bool) -> list[Tick]:
+    """Round numbers between `low` and `high`.
+
+    >>> [text for _, text in _within(1.0, 3.0, whole=True)]
+    ['1', '2', '3']
+    >>> [text for _, text in _within(0.0, 7.99, whole=False)]
+    ['0', '2', '4', '6']
+    """
+    slack = 1e-9 * max(high - low, abs(high))
+    found = [
+        (x, text)
+        for x, text in _ticks(low, high, 1.0 if whole else 0.0)
+        if low - slack <= x <= high + slack and not (whole and x % 1.0)
+    ]
+    return found or [(low, about(low))]
 
 
 def _digits(value: float, step: float) -> int:

@@ -205,7 +205,7 @@ def _stated(statement: Mapping[str, Any], file: Path) -> None:
     epsilon = accounting.get("epsilon") if isinstance(accounting, dict) else None
     if not isinstance(epsilon, dict):
         raise RunFolderError(f"{file} is damaged: it states no epsilon")
-    _number(epsilon.get("upper"), "accounting.epsilon.upper", file)
+    _cost(epsilon.get("upper"), "accounting.epsilon.upper", file)
 
 
 def _rounds(file: Path) -> tuple[Measured, ...]:
@@ -250,7 +250,7 @@ def _measured(record: Any, file: Path, line: int) -> Measured:
 
     return Measured(
         int(round_),
-        _number(record.get("epsilon"), f"{where}epsilon", file),
+        _cost(record.get("epsilon"), f"{where}epsilon", file),
         maybe("step_norm"),
         maybe("seconds"),
         {
@@ -282,3 +282,10 @@ def _number(value: Any, name: str, file: Path) -> float:
     if value in ("inf", "-inf", "nan"):
         return float(value)
     raise RunFolderError(f"{file} is damaged: {name} is {value!r:.60}, not a number")
+
+
+def _cost(value: Any, name: str, file: Path) -> float:
+    epsilon = _number(value, name, file)
+    if not epsilon >= 0.0:
+        raise RunFolderError(f"{file} is damaged: {name} is {epsilon}")
+    return epsilon

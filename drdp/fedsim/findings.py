@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from drdp.errors import CodecError
 from drdp.fedsim.config import written
 from drdp.fedsim.digits import roughly, up
 from drdp.fedsim.evidence import Evidence, Measured, Planned
@@ -18,8 +19,9 @@ from drdp.fedsim.execution import circumstances
 from drdp.fedsim.spending import Book, accounted, certified, spread, until
 from drdp.privacy.adjacency import known_adjacency
 from drdp.privacy.chain import Entry
+from drdp.privacy.codec import from_dict
 from drdp.privacy.curves import Interval
-from drdp.privacy.events import NOTHING, Event
+from drdp.privacy.events import NOTHING, Event, atoms
 from drdp.privacy.statement import Statement, in_words
 
 __all__ = ["VERSION", "Document", "cost_of", "run_findings"]
@@ -125,14 +127,13 @@ def cost_of(seen: Evidence, plan: Planned) -> tuple[Interval, list[str]]:
                 " covers all that was paid for."
             )
     for name, claim in claims.items():
-        if math.isnan(claim) or claim > cost.upper * (1.0 + _SLACK):
+        if claim > cost.upper * (1.0 + _SLACK):
             doubts.append(
                 f"{name} tells of a greater epsilon than the charges in the ledger:"
                 " one of them is not this run's. The greater one is shown; do not"
                 " rely on either before that is cleared up."
             )
-            worst = math.inf if math.isnan(claim) else max(cost.upper, claim)
-            cost = Interval(cost.lower, worst, cost.method)
+            cost = Interval(cost.lower, claim, cost.method)
     return cost, doubts
 
 
@@ -182,12 +183,6 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
         None,
     )
     told = found.to_dict()
-    risk = []
-    if seen.statement is not None:
-        stated = float(seen.statement["accounting"]["epsilon"]["upper"])
-        listed = seen.statement.get("risk")
-        if isinstance(listed, list) and cost.upper <= stated * (1.0 + _SLACK):
-            risk = [one for one in listed if _is_figure(one)]
     return {
         "sentence": told["statement"],
         "epsilon": cost.upper,
@@ -208,8 +203,24 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
         ],
         "assumptions": told["assumptions"],
         "not_covered": told["not_covered"],
-        "risk": risk,
+        "risk": _risk(seen, cost),
     }
+
+
+def _risk(seen: Evidence, cost: Interval) -> list[Document]:
+    """The figures that the run ended with, if they are about what the ledger holds."""
+    if seen.statement is None or not 0.0 < cost.upper < math.inf:
+        return []
+    stated = float(seen.statement["accounting"]["epsilon"]["upper"])
+    mechanism, listed = seen.statement.get("mechanism"), seen.statement.get("risk")
+    event = mechanism.get("event") if isinstance(mechanism, dict) else None
+    try:
+        same = atoms(from_dict(event)) == atoms(_spent(seen))
+    except CodecError:
+        same = False
+    if not same or cost.upper > stated * (1.0 + _SLACK) or not isinstance(listed, list):
+        return []
+    return [one for one in listed if _is_figure(one)]
 
 
 def _is_figure(one: Any) -> bool:
@@ -217,6 +228,7 @@ def _is_figure(one: Any) -> bool:
         isinstance(one, dict)
         and isinstance(one.get("name"), str)
         and isinstance(one.get("upper"), float)
+        and 0.0 <= one["upper"] <= 1.0
     )
 
 
@@ -278,7 +290,9 @@ def _communication(seen: Evidence, plan: Planned) -> Document:
 
     return {
         "expected_cohort": plan.expected_cohort,
-        "codes": sent(plan.code_length, plan.message_bytes),
+        "codes": sent(plan.code_length, plan.message_bytes)
+        if plan.rounds
+        else sent(0, 0),
         "full_updates": sent(plan.update_length, full),
     }
 

@@ -150,14 +150,21 @@ def guarantee_part(found: Document) -> str:
         [
             headline(big, words),
             facts(values),
-            "<h3>Not covered</h3>",
-            bullets(told["not_covered"]),
-            "<h3>Assumed</h3>",
-            bullets(told["assumptions"]),
+            *_terms(told),
             _risk(told["risk"]),
             details("What was released", bullets(told["releases"] or ["nothing"])),
         ],
     )
+
+
+def _terms(told: Document) -> list[str]:
+    """What goes with a guarantee, where there is one."""
+    if told["epsilon"] == math.inf:
+        return []
+    parts = ["<h3>Not covered</h3>", bullets(told["not_covered"])]
+    if told["releases"]:
+        parts += ["<h3>Assumed</h3>", bullets(told["assumptions"])]
+    return parts
 
 
 def _risk(risk: Sequence[Document]) -> str:
@@ -170,7 +177,7 @@ def _risk(risk: Sequence[Document]) -> str:
             at.append(f"false positive rate {about(one['fpr'])}")
         if isinstance(one.get("prior"), float):
             at.append(f"chance beforehand {about(one['prior'])}")
-        name = _RISKS.get(one["name"], one["name"])
+        name = _RISKS.get(str(one["name"]), str(one["name"]))
         rows.append((name, ", ".join(at), up(one["upper"])))
     header = ("what an attacker can reach", "at", "at most")
     return details(

@@ -73,6 +73,7 @@ def operator_part(rows: Sequence[dict[str, Any]], figures: Figures) -> str:
                     name.replace("_", " "),
                     numbers,
                     from_zero=True,
+                    whole=True,
                 )
             )
     parts = [warning, Figures.beside(drawn), everything]

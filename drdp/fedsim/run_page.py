@@ -25,6 +25,13 @@ from drdp.fedsim.operator_page import operator_part
 __all__ = ["run_page"]
 
 
+_MEASURED = (
+    "The released mean update is public, and so is how long its noise is in the mean;"
+    " what is left is an estimate of the signal. Signal-to-noise ratios measured"
+    " without noise are private."
+)
+
+
 def run_page(found: Document) -> str:
     """The page.
 
@@ -103,6 +110,7 @@ def _spending(found: Document, figures: Figures) -> str:
                 "epsilon",
                 table(caption, ("round", *names), rows, numbers=range(len(names) + 1)),
                 from_zero=True,
+                whole=True,
             ),
         ],
     )
@@ -131,9 +139,18 @@ def _utility(found: Document, figures: Figures) -> str:
         numbers = table(f"{name} by round", header, rows, numbers=(0, 1, 2))
         first, last = values[0][1], values[-1][1]
         seen = f"from {about(first)} to {about(last)}"
+        if len(values) == 1:
+            parts.append(numbers)
+            continue
         drawn = [
             figures.figure(
-                f"{name} by round", seen, [Line(name, values)], "round", name, numbers
+                f"{name} by round",
+                seen,
+                [Line(name, values)],
+                "round",
+                name,
+                numbers,
+                whole=True,
             )
         ]
         against = [(cost[r], value) for r, value in values if r in cost]
@@ -175,11 +192,7 @@ def _signal(found: Document, figures: Figures) -> str:
                 row += [about(noise), about(ratio, 3)]
         caption = "Length of what was released, and of the noise in it"
         parts += [
-            paragraph(
-                "The released mean update is public, and so is how long its noise is in"
-                " the mean; what is left is an estimate of the signal. Signal-to-noise"
-                " ratios measured without noise are private."
-            ),
+            paragraph(_MEASURED if noise else "How long each released mean update is."),
             figures.figure(
                 caption,
                 f"last norm {about(steps[-1][1])}"
@@ -189,6 +202,7 @@ def _signal(found: Document, figures: Figures) -> str:
                 "norm",
                 table(caption, header, rows, numbers=columns),
                 from_zero=True,
+                whole=True,
             ),
         ]
     return section("signal", "Signal and noise", parts)

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from drdp import Gaussian, Laplace
 from drdp.errors import DrdpError, RunFolderError
 from drdp.fedsim.drawing import STYLES, Line, chart, swatch
 from drdp.fedsim.report import gathered, page_of
@@ -212,6 +213,76 @@ def test_a_run_that_had_no_time_to_plan_has_a_page(run: Path, tmp_path: Path) ->
     text = Outline(page(early)).text
     assert "The run has not come to its plan yet" in text
     assert "Unfinished. 0 rounds are done." in text
+
+
+def test_fitting_that_was_paid_for_before_the_plan_is_told(
+    run: Path, tmp_path: Path
+) -> None:
+    early = tmp_path / "early"
+    early.mkdir()
+    shutil.copy(run / "config.toml", early)
+    with Ledger.create(early / "ledger.sqlite") as ledger:
+        ledger.charge(Gaussian(5.0), label="fitting the codec", key="fedlora/codec")
+    found = gathered(early)
+    (told,) = found["warnings"]
+    assert "Fitting the codec has been paid for" in told
+    (shown,) = re.findall(r"epsilon ([\d.]+) at delta 1e-5", told)
+    assert float(shown) >= epsilon_interval(Gaussian(5.0), DELTA).lower
+    assert "Check this." in page_of(found)
+
+
+def test_what_no_accountant_but_one_knows_has_one_line_less(
+    run: Path, tmp_path: Path
+) -> None:
+    odd = copied(run, tmp_path / "odd")
+    with Ledger.create(tmp_path / "laplace.sqlite") as ledger:
+        for number in (1, 2, 3, 4, 5):
+            ledger.charge(Laplace(2.0), key=f"fedlora/{number}/x")
+    (tmp_path / "laplace.sqlite").replace(odd / "ledger.sqlite")
+    accountants = gathered(odd)["spending"]["accountants"]
+    assert [one["name"] for one in accountants] == ["certified (PLD)", "RDP"]
+
+
+def test_figures_of_risk_are_shown_for_what_the_ledger_holds_alone(
+    run: Path, tmp_path: Path
+) -> None:
+    risk = gathered(run)["statement"]["risk"]
+    stated = json.loads((run / "statement.json").read_text())
+    assert risk == stated["risk"]
+    assert "advantage of the best membership attack" in page(run)
+    other = copied(run, tmp_path / "other")
+    stated["mechanism"]["event"]["count"] = 4
+    (other / "statement.json").write_text(json.dumps(stated))
+    assert gathered(other)["statement"]["risk"] == []
+
+
+def test_long_ledgers_and_runs_are_shown_in_short(run: Path, tmp_path: Path) -> None:
+    long = copied(run, tmp_path / "long")
+    lines = [
+        json.dumps(
+            {"round": k, "epsilon": 0.0, "loss": 1.0 / (k + 1), "step_norm": 1.0}
+        )
+        for k in range(1201)
+    ]
+    (long / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    with Ledger.create(tmp_path / "long.sqlite") as ledger:
+        for number in range(1, 71):
+            ledger.charge(
+                Gaussian(40.0), label=f"round {number}", key=f"fedlora/{number}/x"
+            )
+        head = ledger.head.hash
+    (tmp_path / "long.sqlite").replace(long / "ledger.sqlite")
+    found = gathered(long)
+    opening, charges = found["ledger"]["rows"]
+    assert opening["kind"] == "open"
+    assert (charges["from"], charges["to"], charges["hash"]) == (1, 70, head)
+    assert "round 1 to round 70" in Outline(page_of(found)).text
+    shown = found["utility"]["loss"]
+    assert len(shown) == 500
+    assert (shown[0][0], shown[-1][0]) == (0, 1200)
+    assert len(found["spending"]["rounds"]) <= 24
+    exact = epsilon_interval(Gaussian(40.0) * 70, DELTA)
+    assert found["spending"]["accountants"][0]["epsilon"][-1] >= exact.lower
 
 
 def test_a_simulation_cannot_be_taken_for_a_private_run(tmp_path: Path) -> None:
@@ -437,6 +508,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         _write("metrics.jsonl", b'{"round": 0, "epsilon": "x"}\n'),
         "epsilon is 'x', not a number",
     ),
+    "metrics without sense": (
+        _write("metrics.jsonl", b'{"round": 0, "epsilon": "nan"}\n'),
+        "epsilon is nan",
+    ),
     "binary metrics": (_write("metrics.jsonl", b"\xff\n\xff\n"), "metrics.jsonl"),
     "ledger": (_write("ledger.sqlite", b"nothing"), "ledger"),
     "no ledger": (_remove("ledger.sqlite"), "ledger.sqlite is missing"),
@@ -532,6 +607,9 @@ def browse(
 def test_a_browser_shows_it_on_a_phone_without_complaint(
     run: Path, compared: Path, tmp_path: Path, scheme: str
 ) -> None:
+    noisy = tmp_path / "noisy.html"
+    noisy.write_text("<script>console.error('heard')</script>", encoding="utf-8")
+    assert "CONSOLE" in browse(tmp_path, noisy).stderr
     setting = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
     alone = tmp_path / "page.html"
     alone.write_text(page(run, private=True), encoding="utf-8")
