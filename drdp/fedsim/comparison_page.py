@@ -257,7 +257,7 @@ def _messages(runs: Sequence[Document]) -> str:
         for method, run in sizes.items()
     ]
     header = ("method", "numbers", "bytes", "share of the largest")
-    told = table("One client in one round", header, rows, numbers=(1, 2, 3))
+    told = table("One contribution in one round", header, rows, numbers=(1, 2, 3))
     return section("communication", "Communication", [told])
 
 

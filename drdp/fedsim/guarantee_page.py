@@ -122,11 +122,12 @@ def guarantee_part(found: Document) -> str:
             big += " if its noise were secret"
             words = f"With secret noise: {words}"
     delta = up(told["delta"])
-    drawn = "none"
-    if told["sampling"] != "none":
+    drawn, sampling = "none", told["sampling"]
+    if told["releases"] and found["method"] != "cent":
         cohort = told["cohort"]
         drawn = _DRAWN[cohort["kind"]].format(about(cohort["rate"]))
-        drawn = f"{told['sampling']}: {drawn}"
+        if sampling != "none":
+            drawn = f"{sampling}: {drawn}"
     noise = (
         "none"
         if told["noise_multiplier"] == 0.0

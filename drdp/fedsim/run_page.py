@@ -250,15 +250,15 @@ def _communication(found: Document) -> str:
         ]
 
     rows = [
-        row("one client in one round", "numbers", "bytes"),
+        row("one contribution in one round", "numbers", "bytes"),
         row("one round, expected", "round_numbers", "round_bytes"),
         row("all rounds, expected", "total_numbers", "total_bytes"),
     ]
     header = ("sent by", "numbers", "bytes", "as full updates", "saved")
     text = (
-        f"From clients to the server, with {about(told['expected_cohort'])} clients a"
-        f" round expected and {found['rounds_done']} rounds. What the server sends to"
-        " clients, and the cost of secure aggregation, are not counted."
+        f"From clients to the server, with {about(told['expected_cohort'])}"
+        f" contributions a round expected and {found['rounds_done']} rounds. What the"
+        " server sends to clients, and the cost of secure aggregation, are not counted."
     )
     volume = table("Messages", header, rows, numbers=(1, 2, 3, 4))
     parts = [volume, paragraph(text, "note")]
