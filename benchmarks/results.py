@@ -33,7 +33,7 @@ from drdp.fedsim.folder import RunFolder
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 LETTERS = "ABCD"
-PUBLIC_ROUNDS = (1, 2, 4, 8)
+PUBLIC_ROUNDS = (1, 2, 4)
 
 COMMON: dict[str, dict[str, Any]] = {
     "run": {"rounds": 8},
@@ -65,7 +65,7 @@ SMALL: dict[str, dict[str, Any]] = COMMON | {
     "local": {"mode": "gradient", "batch": 2},
     "cohort": {"rate": 0.1},
     "code": {"fit_samples": 48},
-    "privacy": {"delta": 1e-5, "clip_factor": 0.25},
+    "privacy": {"delta": 1e-5, "clip_factor": 0.05},
     "evaluation": {"every": 8},
 }
 
@@ -121,24 +121,23 @@ REGIMES = {
             Task("fedlora", 2.0, 0),
             Task("dr-encoder", 2.0, 0),
             Task("projection", 2.0, 0),
-            Task("pca", 0.5, 0),
-            Task("pca", 8.0, 0),
-            Task("fedcg", 2.0, 0),
-            Task("pca", INF, 0),
-            Task("dr-encoder", INF, 0),
-            Task("projection", INF, 0),
             Task("fedlora", INF, 1),
             Task("pca", 2.0, 1),
             Task("public", INF, 1),
+            Task("pca", 0.5, 0),
+            Task("pca", 8.0, 0),
+            Task("fedcg", 2.0, 0),
             Task("fedlora", INF, 2),
             Task("pca", 2.0, 2),
             Task("public", INF, 2),
-            Task("fedlora", 8.0, 0),
-            Task("fedlora", 0.5, 0),
-            Task("dr-encoder", 8.0, 0),
-            Task("dr-encoder", 0.5, 0),
-            Task("projection", 8.0, 0),
-            Task("projection", 0.5, 0),
+            Task("pca", INF, 0),
+            Task("dr-encoder", INF, 0),
+            Task("projection", INF, 0),
+            *(
+                Task(method, epsilon, 0)
+                for epsilon in (8.0, 0.5)
+                for method in ("fedlora", "dr-encoder", "projection", "fedcg")
+            ),
         ),
     ),
 }

@@ -35,6 +35,7 @@ _COMMANDS = {
     "train": ("train", "Train an adapter federatedly and privately."),
     "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
     "ledger": ("ledger", "Keep account of a budget: charge, then release."),
+    "report": ("report", "A run, or a comparison, as one page that stands alone."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
 

@@ -27,9 +27,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.fedsim.evaluation import HeldOutLoss
-    from drdp.privacy.statement import Statement
+    from drdp.privacy.events import Adjacency
+    from drdp.privacy.statement import Circumstances, Statement
 
-__all__ = ["Outcome", "Prepared", "Progress", "execute", "statement_of"]
+__all__ = [
+    "Outcome",
+    "Prepared",
+    "Progress",
+    "circumstances",
+    "execute",
+    "statement_of",
+]
 
 
 @final
@@ -186,8 +194,7 @@ def execute(
                 "epsilon": _two(simulation.event(state.round), prepared),
                 "step_norm": report.step_norm,
                 **_public(found),
-                "seconds": round(seconds, 3),
-                "private": asdict(report.private),
+                "private": asdict(report.private) | {"seconds": round(seconds, 3)},
             }
         )
         folder.save(state)
@@ -207,10 +214,49 @@ def execute(
 
 def statement_of(prepared: Prepared, rounds: int) -> Statement:
     """The guarantee of the rounds that were run, with what goes with it."""
-    from drdp.privacy.statement import Circumstances, state
+    from drdp.privacy.statement import state
 
     protection = prepared.simulation.protection
     event = prepared.simulation.event(rounds)
+    return state(
+        event,
+        prepared.delta,
+        circumstances(
+            unit=prepared.unit,
+            population=prepared.population,
+            adjacency=protection.relation,
+            clip_norm=protection.clip_norm,
+            placement=str(protection.placement),
+            view=str(protection.view),
+            seeded=prepared.seeded,
+        ),
+        with_risk=NonPrivate() not in atoms(event),
+    )
+
+
+def circumstances(
+    *,
+    unit: str,
+    population: int,
+    adjacency: Adjacency,
+    clip_norm: float,
+    placement: str,
+    view: str,
+    seeded: bool,
+) -> Circumstances:
+    """What a run's event does not know about the run.
+
+    Args:
+        unit: Whom the guarantee protects.
+        population: How many of them there are.
+        adjacency: The neighbouring relation.
+        clip_norm: The largest L2 norm of one contribution.
+        placement: Who adds the noise.
+        view: What the adversary sees.
+        seeded: Whether the noise can be replayed from a seed.
+    """
+    from drdp.privacy.statement import Circumstances
+
     noted = [
         "Sums are divided by the public expected size of a cohort.",
         (
@@ -225,30 +271,25 @@ def statement_of(prepared: Prepared, rounds: int) -> Statement:
             " others."
         )
     ]
-    if prepared.seeded:
+    if seeded:
         missing.insert(
             0,
             "THIS RUN: its noise and cohorts come from a seed that is written down, so"
             " it is a simulation; the figures are what the same run with secret noise"
             " would guarantee.",
         )
-    return state(
-        event,
-        prepared.delta,
-        Circumstances(
-            unit=prepared.unit,
-            population=prepared.population,
-            adjacency=protection.relation,
-            clip_norm=protection.clip_norm,
-            placement=str(protection.placement),
-            adversary=f"view {protection.view}",
-            output="the parameters after every round",
-            data_accesses="this run alone",
-            delta_source="given, or the default for the population",
-            assumptions=tuple(noted),
-            not_covered=tuple(missing),
-        ),
-        with_risk=NonPrivate() not in atoms(event),
+    return Circumstances(
+        unit=unit,
+        population=population,
+        adjacency=adjacency,
+        clip_norm=clip_norm,
+        placement=placement,
+        adversary=f"view {view}",
+        output="the parameters after every round",
+        data_accesses="this run alone",
+        delta_source="given, or the default for the population",
+        assumptions=tuple(noted),
+        not_covered=tuple(missing),
     )
 
 
