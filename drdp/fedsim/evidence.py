@@ -245,7 +245,7 @@ def _measured(record: Any, file: Path, line: int) -> Measured:
         raise RunFolderError(f"{file} is damaged in line {line}")
 
     def maybe(name: str) -> float | None:
-        value = record.get(name)
+        value = {**private, **record}.get(name)
         return None if value is None else _number(value, f"{where}{name}", file)
 
     return Measured(

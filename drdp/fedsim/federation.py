@@ -57,7 +57,7 @@ class Federation:
     population: int
     examples: int
     save_adapter: Callable[[NDArray[np.float32], Path], None]
-    measure: Callable[[NDArray[np.float32]], HeldOutLoss]
+    measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
 
 
 def settled(config: Config) -> Config:
