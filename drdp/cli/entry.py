@@ -32,6 +32,7 @@ _COMMANDS = {
     "statement": ("statement", "A guarantee with everything that belongs to it."),
     "compare": ("compare", "All accountants side by side on one event."),
     "train": ("train", "Train an adapter federatedly and privately."),
+    "audit": ("audit", "Attack a run's own code, beside what is certified."),
     "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
     "verify": ("verify", "Whether independent methods agree about an epsilon."),
 }
