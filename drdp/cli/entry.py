@@ -33,6 +33,7 @@ _COMMANDS = {
     "statement": ("statement", "A guarantee with everything that belongs to it."),
     "compare": ("compare", "All accountants side by side on one event."),
     "train": ("train", "Train an adapter federatedly and privately."),
+    "audit": ("audit", "Attack a run's own code, beside what is certified."),
     "compare-methods": ("compare_methods", "Methods by budgets, run and tabulated."),
     "ledger": ("ledger", "Keep account of a budget: charge, then release."),
     "report": ("report", "A run, or a comparison, as one page that stands alone."),

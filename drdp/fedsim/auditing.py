@@ -116,7 +116,14 @@ def audit_simulation(
     found = played(planting, rest, truths, secrets, seen=seen, progress=progress)
     if canaries == _SINGLE:
         inside, outside = found[truths[:, 0], 0], found[~truths[:, 0], 0]
-        return judged(inside, outside, delta=delta, event=event, confidence=confidence)
+        return judged(
+            inside,
+            outside,
+            delta=delta,
+            event=event,
+            confidence=confidence,
+            names=("likelihood ratio",),
+        )
     scores = found[:, :, 0]
     return judged_canaries(
         scores[runs:].ravel(),

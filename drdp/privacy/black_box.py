@@ -16,7 +16,7 @@ so that the confidence does not depend on how the rule was found.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from drdp import _check
@@ -98,6 +98,7 @@ def judged(
     event: Event | None = None,
     confidence: float = CONFIDENCE,
     scores: dict[str, Score] | None = None,
+    names: Sequence[str] = (),
 ) -> Finding:
     """What two samples of independent outputs prove.
 
@@ -108,6 +109,7 @@ def judged(
         event: The claim, if any.
         confidence: With what probability a true claim is left standing.
         scores: Scores fixed beforehand, by name, instead of learnt ones.
+        names: Of the first numbers of an output.
 
     Guarantees:
         The first half of each sample only chooses the rules; two of them are
@@ -122,7 +124,7 @@ def judged(
         )
     inside, outside = _finite(inside, outside)
     fit, pick, test = zip(_parts(inside), _parts(outside), strict=True)
-    found = list(learnt(*fit)) if scores is None else list(scores.items())
+    found = list(learnt(*fit, names)) if scores is None else list(scores.items())
     # Two rules are tested: each gets half of what may go wrong.
     apart = 1.0 - (1.0 - confidence) / 2.0
     rules = chosen(found, *pick, delta=delta, level=(1.0 - apart) / 2.0)

@@ -5,7 +5,7 @@ Nothing learnt here is proof: a rule is tested on trials that it has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -47,25 +47,29 @@ class Rule:
 
 
 def learnt(
-    inside: NDArray[np.float64], outside: NDArray[np.float64]
+    inside: NDArray[np.float64],
+    outside: NDArray[np.float64],
+    names: Sequence[str] = (),
 ) -> Iterator[tuple[str, Score]]:
     """Scores that may tell the samples apart, larger for "in".
 
     Args:
         inside: Outputs with the unit, shape (trials, numbers).
         outside: Outputs without it.
+        names: Of the first numbers of an output.
     """
     import numpy as np
 
     numbers = inside.shape[1]
+    called = [*names, *(f"number {k}" for k in range(len(names), numbers))]
     if numbers <= _MOST_SINGLE:
         for k in range(numbers):
             sign = 1.0 if inside[:, k].mean() >= outside[:, k].mean() else -1.0
-            yield f"number {k}", _single(k, sign)
+            yield called[k], _single(k, sign)
             values = np.unique(np.concatenate([inside[:, k], outside[:, k]]))
             if len(values) <= _MOST_VALUES:
                 yield (
-                    f"frequencies of number {k}",
+                    f"frequencies of {called[k]}",
                     _frequencies(k, values, inside, outside),
                 )
     if numbers > 1:

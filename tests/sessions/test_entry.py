@@ -14,7 +14,7 @@ from drdp.errors import MissingPackageError
 
 COMMANDS = (
     *("calibrate", "epsilon", "delta", "steps", "rate", "risk", "table", "curve"),
-    *("threat", "sweep", "statement", "compare"),
+    *("threat", "sweep", "statement", "compare", "audit"),
 )
 
 

@@ -1,0 +1,156 @@
+"""From the settings of a run to the simulation that an audit attacks.
+
+Codec, cohort, clip, noise and server are the run's own; only what the clients
+compute is left out, since it has no part in what hides a client.
+
+>>> from drdp.fedsim.config import Config, changed
+>>> settings = {"privacy.noise_multiplier": 1.0, "data.clients": 20}
+>>> target = without_model(changed(Config(), settings))
+>>> target.simulation.trainer.num_clients, target.rounds
+(20, 20)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+from drdp.errors import InvalidArgumentError, RunFolderError
+from drdp.fedsim.budgeting import default_delta, protected
+from drdp.fedsim.canaries import Crowd
+from drdp.fedsim.config import Config
+from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, settled
+from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.protection import Protection
+from drdp.fedsim.running import Run
+from drdp.fedsim.server import Server
+from drdp.fedsim.simulate import Simulation
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Target", "of_folder", "with_codec", "without_model"]
+
+_CODE_LENGTH = 64
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is audited.
+
+    Args:
+        simulation: Its clients send zeros.
+        rounds: Of the run.
+        delta: Of its guarantee.
+        about: What it is, in a few words.
+    """
+
+    simulation: Simulation
+    rounds: int
+    delta: float
+    about: str
+
+
+def of_folder(folder: Path, tell: Callable[[str], None]) -> Target:
+    """The run in a folder, with the codec and the noise that it was given.
+
+    Raises:
+        RunFolderError: If there is none, or it had not come to its first round.
+    """
+    kept = RunFolder(folder)
+    config = settled(kept.config())
+    if kept.plan() is None:
+        raise RunFolderError(
+            f"the run in {folder} has no plan yet: resume it first, or audit its"
+            " settings with --config"
+        )
+    return _target(Run(config, kept), tell)
+
+
+def with_codec(config: Config, tell: Callable[[str], None]) -> Target:
+    """The run that settings describe: model, data and codec are made as for it."""
+    return _target(Run(settled(config), None), tell)
+
+
+def without_model(config: Config) -> Target:
+    """The settings' cohort, clip, noise and server around the codec Identity.
+
+    Nothing is loaded.  The clip norm is the settings' own, or 1 where that would
+    be measured on public updates.
+
+    Raises:
+        InvalidArgumentError: If the method draws single examples, whose number
+            only the data tells.
+    """
+    import numpy as np
+
+    from drdp.compression.identity import Identity
+    from drdp.compression.layout import Layout
+
+    config = settled(config)
+    method, clients = config.run.method, config.data.clients
+    if method in (*EXAMPLE_LEVEL, "cent") or clients == 0:
+        raise InvalidArgumentError(
+            f"method {method} with data.clients {clients} cannot be audited without"
+            " its data; leave out --release-only"
+        )
+    length = config.code.length or _CODE_LENGTH
+    crowd = Crowd(clients, np.zeros(length, dtype=np.float32))
+    people = Federation(
+        trainer=crowd,
+        public=None,
+        layout=Layout.of_shapes([("code", (length,))]),
+        unit="client",
+        population=clients,
+        examples=clients,
+        save_adapter=_nothing_to_save,
+    )
+    delta = config.privacy.delta or default_delta(clients)
+    protection, rounds = protected(config, people, delta)
+    if isinstance(config.privacy.clip_norm, float):
+        protection = replace(protection, clip_norm=config.privacy.clip_norm)
+    server = Server(
+        config.server.optimizer, config.server.learning_rate, config.server.momentum
+    )
+    simulation = Simulation(crowd, Identity(length), protection, server, name=method)
+    return _checked(Target(simulation, rounds, delta, f"the release of {method}"))
+
+
+def _target(run: Run, tell: Callable[[str], None]) -> Target:
+    import numpy as np
+
+    prepared = run.prepared(tell)
+    simulation = prepared.simulation
+    zeros = np.zeros(simulation.trainer.num_parameters, dtype=np.float32)
+    crowd = Crowd(simulation.trainer.num_clients, zeros)
+    return _checked(
+        Target(
+            replace(simulation, trainer=crowd),
+            prepared.rounds,
+            prepared.delta,
+            run.config.run.method,
+        )
+    )
+
+
+def _checked(target: Target) -> Target:
+    plan: Protection = target.simulation.protection
+    if target.rounds == 0 or plan.public or plan.clip_norm == float("inf"):
+        raise InvalidArgumentError(
+            f"{target.about} must clip what private clients send and release it, or"
+            " there is nothing to audit; audit a method with noise"
+        )
+    if plan.examples_per_user is not None:
+        raise InvalidArgumentError(
+            f"{target.about} protects users who have several examples, but canaries"
+            " are single contributions: a bound on these says little about a user"
+        )
+    return target
+
+
+def _nothing_to_save(parameters: NDArray[np.float32], place: Path) -> None:
+    """There is no adapter without a model."""
