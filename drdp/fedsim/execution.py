@@ -231,6 +231,7 @@ def statement_of(prepared: Prepared, rounds: int) -> Statement:
             placement=str(protection.placement),
             view=str(protection.view),
             seeded=prepared.seeded,
+            examples_per_user=protection.examples_per_user,
         ),
         with_risk=NonPrivate() not in atoms(event),
     )
@@ -245,6 +246,7 @@ def circumstances(
     placement: str,
     view: str,
     seeded: bool,
+    examples_per_user: int | None = None,
 ) -> Circumstances:
     """What a run's event does not know about the run.
 
@@ -253,6 +255,8 @@ def circumstances(
         population: How many of them there are.
         adjacency: The neighbouring relation.
         clip_norm: The largest L2 norm of one contribution.
+        examples_per_user: The most examples of one unit, where examples are drawn
+            and clipped one by one.
         placement: Who adds the noise.
         view: What the adversary sees.
         seeded: Whether the noise can be replayed from a seed.
@@ -266,6 +270,14 @@ def circumstances(
             " the last bits of released numbers."
         ),
     ]
+    if examples_per_user is not None:
+        noted.insert(
+            0,
+            f"Each {unit} has at most {examples_per_user} examples.  Each of them joins"
+            " a round by chance, independently, and is clipped alone to"
+            f" {clip_norm:g}; the adversary does not learn which took part.",
+        )
+        clip_norm *= examples_per_user
     missing = [
         (
             "Everything marked private in metrics.jsonl: cohort sizes, training losses,"

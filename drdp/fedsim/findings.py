@@ -179,6 +179,9 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
             placement=privacy.placement,
             view=privacy.view,
             seeded=seen.seeded,
+            examples_per_user=(
+                privacy.most_examples if seen.config.run.method == "els" else None
+            ),
         ),
         None,
     )
