@@ -308,6 +308,8 @@ def _kind(event: Event) -> str:
 
 def _up(value: float) -> str:
     """Six digits, rounded up."""
+    if value == 0.0:
+        return "0"
     exact = Context(prec=6, rounding=ROUND_CEILING).plus(Decimal(repr(value)))
     return f"{exact.normalize():f}" if value >= 1e-4 else f"{exact.normalize():e}"
 
