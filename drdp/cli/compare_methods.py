@@ -12,7 +12,7 @@ import click
 from drdp.cli import options
 from drdp.cli.numbers import plain
 from drdp.cli.render import columns, json_text
-from drdp.cli.settings import Settings, run_settings
+from drdp.cli.settings import METHOD_TABLE, Settings, run_settings
 
 if TYPE_CHECKING:
     from drdp.fedsim.comparison import Finished, Task
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["compare_methods"]
 
 _MOST = 20
+_DATALESS = ("base", "public")
 
 
 def _budget(text: str) -> float:
@@ -37,7 +38,8 @@ def _whole(text: str) -> int:
     examples="""
 drdp compare-methods --methods base,fedlora,pca --epsilons inf,8,2 --out compared
 drdp compare-methods --model tiny --rounds 2 --out compared --json
-"""
+""",
+    table=METHOD_TABLE,
 )
 @run_settings
 @options.option(
@@ -85,7 +87,9 @@ def compare_methods(
     and started again: finished runs are kept.
     """
     from drdp.fedsim.comparison import compared, tasks
+    from drdp.fedsim.models import training_packages
 
+    training_packages()
     wanted = tasks(methods, epsilons, seeds)
     found = list(
         compared(
@@ -130,8 +134,7 @@ def _table(
                 and (run.task.epsilon == epsilon or _single(found, method))
             ]
             cells.append(f"{sum(values) / len(values):.4f}" if values else "")
-        private = all(r.epsilon < math.inf for r in found if r.task.method == method)
-        cells.append("yes" if private and method != "base" else _why(method, found))
+        cells.append(_private(method, found))
         rows.append(cells)
     header = ["method", *(f"epsilon {_shown(e)}" for e in epsilons), "private"]
     start = {run.task.seed: run.before[metric] for run in found}
@@ -144,11 +147,11 @@ def _single(found: Sequence[Finished], method: str) -> bool:
     return len({r.task.epsilon for r in found if r.task.method == method}) == 1
 
 
-def _why(method: str, found: Sequence[Finished]) -> str:
-    if method in ("base", "public"):
+def _private(method: str, found: Sequence[Finished]) -> str:
+    if method in _DATALESS:
         return "no private data"
-    finite = any(r.epsilon < math.inf for r in found if r.task.method == method)
-    return "where finite" if finite else "NO"
+    finite = [r.epsilon < math.inf for r in found if r.task.method == method]
+    return "yes" if all(finite) else "where finite" if any(finite) else "NO"
 
 
 def _messages(found: Sequence[Finished], methods: Sequence[str]) -> str:

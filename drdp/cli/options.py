@@ -92,12 +92,15 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
 
-def command(*, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command whose help ends with examples, one a line."""
+def command(
+    *, examples: str, table: str = ""
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose help ends with examples, one a line, after a table if any."""
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    first = f"\b\n{table}\n\n" if table else ""
     return click.command(
         cls=Command,
-        epilog=f"\b\nExamples:\n{lines}",
+        epilog=f"{first}\b\nExamples:\n{lines}",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 

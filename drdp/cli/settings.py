@@ -12,11 +12,16 @@ import click
 
 from drdp.cli import options
 from drdp.cli.options import Wrap
+from drdp.fedsim.config import METHODS
 
 if TYPE_CHECKING:
     from drdp.fedsim.config import Config
 
-__all__ = ["Settings", "run_settings"]
+__all__ = ["METHOD_TABLE", "Settings", "run_settings"]
+
+METHOD_TABLE = "Methods:\n" + "\n".join(
+    f"  {name:<11} {text}" for name, text in METHODS.items()
+)
 
 _TEXT: dict[str, tuple[str, str, str]] = {
     "method": ("run.method", "NAME", "What is trained how; see below."),

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from drdp.cli import options
 from drdp.cli.numbers import down, plain, up
 from drdp.cli.render import json_text
-from drdp.cli.settings import Settings, run_settings
+from drdp.cli.settings import METHOD_TABLE, Settings, run_settings
 
 if TYPE_CHECKING:
-    from drdp.fedsim.execution import Outcome, Prepared, Progress
+    from drdp.fedsim.execution import Prepared, Progress
 
 __all__ = ["train"]
 
 _WIDTH = 79
+
+Done = TypeVar("Done")
 
 
 @options.command(
@@ -30,7 +33,8 @@ drdp train --method pca --model tiny --rounds 2 --epsilon 8 --out run
 drdp train --config run.toml --set local.steps=8 --out run
 drdp train --method fedlora --epsilon 2 --dry-run
 drdp train --resume run
-"""
+""",
+    table=METHOD_TABLE,
 )
 @run_settings
 @click.option(
@@ -68,6 +72,7 @@ def train(
     """
     from drdp.fedsim.federation import settled
     from drdp.fedsim.folder import RunFolder
+    from drdp.fedsim.models import training_packages
     from drdp.fedsim.running import Run
 
     place = resume or out
@@ -77,30 +82,46 @@ def train(
         )
     if place is None and not dry_run:
         raise click.UsageError("--out FOLDER is needed, or --dry-run, or --resume")
-    told = _told(as_json)
+    training_packages()
+    told, config = _told(as_json), settings.config()
     if place is None or (dry_run and resume is None):
-        prepared = Run(settled(settings.config()), None).prepared(told)
-        _say_plan(prepared, as_json)
+        prepared = Run(settled(config), None).prepared(told)
+        _say_plan(prepared.plan, as_json)
         return
-    with RunFolder(place).locked():
-        if resume is None:
-            run = Run.begun(RunFolder(place), settings.config())
+    folder = RunFolder(place)
+    if resume is not None:
+        folder.config()  # before a lock is made where there is no run
+    with folder.locked():
+        if folder.finished and resume is not None:
+            told(f"the run in {place} is finished; nothing was run again")
+            folder.erase_key()
         else:
-            run = Run.resumed(RunFolder(place))
-        prepared = run.prepared(told)
-        if dry_run:
-            _say_plan(prepared, as_json)
-            return
-        if not as_json:
-            _say_plan(prepared, as_json=False)
-        try:
-            outcome = run.executed(prepared, _Watch(prepared, quiet=as_json))
-        except KeyboardInterrupt:
-            click.echo(
-                f"\ninterrupted; nothing is lost: drdp train --resume {place}", err=True
-            )
-            raise
-    _say_outcome(prepared, outcome, place, as_json)
+            run = Run.begun(folder, config) if resume is None else Run.resumed(folder)
+            prepared = _interruptible(place, lambda: run.prepared(told))
+            if dry_run or not as_json:
+                _say_plan(prepared.plan, as_json)
+            if dry_run:
+                return
+            watch = _Watch(prepared, quiet=as_json)
+            outcome = _interruptible(place, lambda: run.executed(prepared, watch))
+            if outcome.stopped is not None:
+                click.echo(
+                    f"stopped after {outcome.state.round} of {prepared.rounds} rounds:"
+                    f" {outcome.stopped}",
+                    err=True,
+                )
+        _say_result(folder.result(), as_json)
+
+
+def _interruptible(place: Path, work: Callable[[], Done]) -> Done:
+    """What `work` gives; Ctrl-C leaves a word on how to go on."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        click.echo(
+            f"\ninterrupted; nothing is lost: drdp train --resume {place}", err=True
+        )
+        raise
 
 
 def _told(quiet: bool) -> Any:
@@ -111,11 +132,11 @@ def _told(quiet: bool) -> Any:
     return tell
 
 
-def _say_plan(prepared: Prepared, as_json: bool) -> None:
+def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json_text(dict(prepared.plan)))
+        click.echo(json_text(dict(plan)))
         return
-    for title, lines in prepared.plan["told"].items():
+    for title, lines in plan["told"].items():
         click.echo(title)
         for line in lines:
             click.echo(click.wrap_text(line, _WIDTH, "  ", "    "))
@@ -162,35 +183,21 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _say_outcome(
-    prepared: Prepared, outcome: Outcome, place: Path, as_json: bool
-) -> None:
-    found = outcome.statement
+def _say_result(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(
-            json_text(
-                {
-                    "folder": str(place),
-                    "rounds": outcome.state.round,
-                    "before": dict(outcome.before),
-                    "after": dict(outcome.after),
-                    "plan": dict(prepared.plan),
-                    "statement": found.to_dict(),
-                    "noise_is_secret": not prepared.seeded,
-                }
-            )
-        )
+        click.echo(json_text(found))
         return
+    statement = found["statement"]
     click.echo("Result")
-    for name in outcome.after:
-        was, now = outcome.before.get(name), outcome.after[name]
+    for name, now in found["after"].items():
+        was = found["before"].get(name)
         told = "" if was is None else f"{was:.4f} before, "
-        click.echo(f"  {name:<12} {told}{now:.4f} after {outcome.state.round} rounds")
-    if prepared.seeded:
+        click.echo(f"  {name:<12} {told}{now:.4f} after {found['rounds']} rounds")
+    if not found["noise_is_secret"]:
         click.echo("SIMULATION, NOT PRIVATE: its noise can be replayed from a seed.")
-    click.echo(click.wrap_text(found.sentence(), _WIDTH))
-    low, high = found.epsilon.lower, found.epsilon.upper
-    click.echo(
-        f"  certified epsilon  {down(low)} to {up(high)} at {plain(found.delta)}"
-    )
-    click.echo(f"  written to {place}: adapter, statement, ledger, metrics")
+    click.echo(click.wrap_text(statement["statement"], _WIDTH))
+    accounting = statement["accounting"]
+    low, high = (float(accounting["epsilon"][end]) for end in ("lower", "upper"))
+    delta = plain(accounting["delta"])
+    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at {delta}")
+    click.echo(f"  in {found['folder']}: adapter, statement, ledger, metrics")

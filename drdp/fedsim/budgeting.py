@@ -52,7 +52,7 @@ def protected(
         rounds = 0 if method == "base" else _fixed(wanted, method)
         cohort: Cohorts = EveryClient(1)
         if method == "public":
-            cohort = _public_cohort(config, people)
+            cohort = _public_cohort(config, clients)
         elif method == "base":
             cohort = EveryClient(clients)
         plain = Protection(
@@ -78,8 +78,9 @@ def protected(
     budget = privacy.epsilon
     if budget is None and privacy.noise_multiplier is None:
         raise InvalidArgumentError(
-            "privacy.epsilon or privacy.noise_multiplier must be given; epsilon inf"
-            " trains without noise, and without protection"
+            "no budget is given: set privacy.epsilon (--epsilon 2), or"
+            " privacy.noise_multiplier (--noise-multiplier 1); epsilon inf trains"
+            " without noise, and without protection"
         )
     if budget == math.inf:
         return replace(draft, noise_multiplier=0.0), _fixed(wanted, "without noise")
@@ -114,9 +115,8 @@ def _fixed(rounds: int | str, what: str) -> int:
     return rounds
 
 
-def _public_cohort(config: Config, people: Federation) -> Cohorts:
-    if people.public is None:
-        raise InvalidArgumentError("method public needs public examples: data.public")
-    clients = people.public.num_clients
-    wanted = round(expected_size(_cohort(config, people.trainer.num_clients), clients))
+def _public_cohort(config: Config, clients: int) -> Cohorts:
+    """As many public clients as a private round would be expected to have."""
+    private = config.data.clients or clients
+    wanted = round(expected_size(_cohort(config, private), private))
     return FixedCohort(min(max(wanted, 1), clients), clients)

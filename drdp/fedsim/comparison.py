@@ -6,7 +6,6 @@ is read, one that was interrupted goes on, and one that is missing is made.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, final
 from drdp.errors import InvalidArgumentError, RunFolderError
 from drdp.fedsim.config import METHODS, Config, changed
 from drdp.fedsim.execution import Progress
+from drdp.fedsim.federation import settled
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.running import Run
 
@@ -128,13 +128,21 @@ def compared(
     """
     for task in wanted:
         folder = RunFolder(out / task.name)
-        if not (folder.path / "statement.json").exists():
-            with folder.locked():
+        settings = settled(changed(config, task.settings))
+        with folder.locked():
+            if folder.started and folder.config() != settings:
+                raise RunFolderError(
+                    f"{folder.path} holds a run with other settings than these; choose"
+                    " another folder with --out, or delete that one"
+                )
+            if folder.finished:
+                folder.erase_key()
+            else:
                 tell(f"run {task.name}")
                 if folder.started:
                     run = Run.resumed(folder)
                 else:
-                    run = Run.begun(folder, changed(config, task.settings))
+                    run = Run.begun(folder, settings)
                 prepared = run.prepared(tell)
                 run.executed(prepared, partial(watch, task))
         yield finished(task, folder)
@@ -146,26 +154,14 @@ def finished(task: Task, folder: RunFolder) -> Finished:
     Raises:
         RunFolderError: If it is not done, or was damaged.
     """
-    plan, records = folder.plan(), folder.records()
-    if plan is None or not records:
-        raise RunFolderError(f"{folder.path} holds no finished run")
+    found = folder.result()
+    plan = found["plan"]
     try:
-        statement = json.loads(
-            (folder.path / "statement.json").read_text(encoding="utf-8")
-        )
-        upper = statement["accounting"]["epsilon"]["upper"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunFolderError(f"{folder.path} holds no finished run: {error}") from None
-    measured = [folder.measured(record) for record in records]
-    measured = [metrics for metrics in measured if metrics]
-    if not measured:
-        raise RunFolderError(f"{folder.metrics} holds no evaluation")
+        rounds, code = plan["rounds"], (plan["code_length"], plan["message_bytes"])
+        upper = float(found["statement"]["accounting"]["epsilon"]["upper"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder.path} is damaged: {error!r:.80}") from None
+    numbers, size = code if rounds else (0, 0)
     return Finished(
-        task,
-        measured[0],
-        measured[-1],
-        math.inf if upper == "inf" else float(upper),
-        int(plan["code_length"]) if plan["rounds"] else 0,
-        int(plan["message_bytes"]) if plan["rounds"] else 0,
-        folder.path,
+        task, found["before"], found["after"], upper, numbers, size, folder.path
     )

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
-from drdp.errors import RunFolderError
+from drdp.errors import ChargeRefusedError, RunFolderError
+from drdp.fedsim.assumptions import circumstances
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import Payer, Report, Simulation, State, simulate
 from drdp.privacy.curves import Interval
-from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
+from drdp.privacy.events import Event, NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
@@ -27,17 +28,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.fedsim.evaluation import HeldOutLoss
-    from drdp.privacy.events import Adjacency
-    from drdp.privacy.statement import Circumstances, Statement
+    from drdp.privacy.statement import Statement
 
-__all__ = [
-    "Outcome",
-    "Prepared",
-    "Progress",
-    "circumstances",
-    "execute",
-    "statement_of",
-]
+__all__ = ["Book", "Outcome", "Prepared", "Progress", "execute", "statement_of"]
+
+
+class Book(Payer, Protocol):
+    """A payer that knows what was paid so far, such as a ledger."""
+
+    @property
+    def spent(self) -> Event:
+        """Everything that was charged, as one event."""
+        ...
 
 
 @final
@@ -57,6 +59,7 @@ class Prepared:
             private.
         evaluate_every: Rounds between evaluations; the last one always has one.
         plan: What was worked out, for ``plan.json``.
+        assumed: What the guarantee takes for granted about the data.
         save_adapter: Writes parameters in the adapter's own format to a folder.
         measure: The loss of each held-out example, kept for paired comparisons.
     """
@@ -71,6 +74,7 @@ class Prepared:
     seeded: bool = False
     evaluate_every: int = 5
     plan: Mapping[str, Any] = field(default_factory=dict)
+    assumed: tuple[str, ...] = ()
     save_adapter: Callable[[NDArray[np.float32], Path], None] | None = None
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
 
@@ -114,18 +118,20 @@ class Outcome:
         before: The metrics of the parameters that it began with.
         after: Of those that it ended with.
         statement: The guarantee.
+        stopped: Why it ended before its last round; None where it did not.
     """
 
     state: State
     before: Mapping[str, float]
     after: Mapping[str, float]
     statement: Statement
+    stopped: str | None = None
 
 
 def execute(
     prepared: Prepared,
     folder: RunFolder,
-    payer: Payer,
+    payer: Book,
     *,
     watch: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
@@ -140,58 +146,66 @@ def execute(
     Guarantees:
         A run that is killed at any moment and resumed ends with the same
         parameters, to the last bit, as one that was not, as far as local
-        training is repeatable; its ledger holds every release, and the
-        checkpointed rounds once each.
+        training is repeatable.  Its ledger holds every release, once where
+        a repeated round gave the same sum.  The statement and every epsilon are
+        about all that the ledger holds.
+
+        Where the payer refuses a round after the first, because rounds that were
+        interrupted had to be paid again, the run ends there.
 
     Raises:
-        RunFolderError: If something cannot be written.
-        BudgetExceededError: From the payer; nothing of that round is released.
+        RunFolderError: If something cannot be written, or the folder is damaged.
+        ChargeRefusedError: From the payer, before anything was released.
     """
-    simulation, randomness = prepared.simulation, prepared.randomness_of(folder)
-    trainer = simulation.trainer
+    simulation, trainer = prepared.simulation, prepared.simulation.trainer
     state = folder.load()
+    if state is not None:
+        _matches(state, simulation, folder)
+        _paid(payer, simulation.event(state.round), folder)
+    randomness = prepared.randomness_of(folder)
     if state is None:
         state = simulation.start()
         folder.rewind(-1)
     else:
-        _matches(state, simulation, folder)
         folder.rewind(state.round)
-    records = folder.records()
+    records, spent = folder.records(), _cost(payer.spent, prepared.delta)
     metrics = _last_metrics(records)
     if not records:
         metrics = dict(trainer.evaluate(_single(state)))
-        folder.log({"round": 0, "epsilon": _two(NOTHING, prepared), **_public(metrics)})
+        folder.log({"round": 0, "epsilon": spent.upper, **_public(metrics)})
         records = folder.records()
     before = RunFolder.measured(records[0])
-    watch(
-        Progress(
-            state.round,
-            prepared.rounds,
-            _spent(prepared, state.round),
-            metrics,
-            None,
-            0.0,
-        )
-    )
+    watch(Progress(state.round, prepared.rounds, spent, metrics, None, 0.0))
     clock = time.monotonic()
-    for report in simulate(
+    reports = simulate(
         simulation,
         rounds=prepared.rounds,
         randomness=randomness,
         payer=payer,
         seed=prepared.seed,
         state=state,
-    ):
+    )
+    stopped = None
+    while state.round < prepared.rounds:
+        try:
+            report = next(reports)
+        except ChargeRefusedError as error:
+            if state.round == 0:
+                raise
+            stopped = str(error)
+            metrics = _amended(folder, trainer.evaluate(_single(state)))
+            break
         state = report.state
         due = state.round % prepared.evaluate_every == 0
         found: Mapping[str, float] = {}
         if due or state.round == prepared.rounds:
             found = metrics = dict(trainer.evaluate(_single(state)))
+        spent = _cost(payer.spent, prepared.delta)
         seconds = time.monotonic() - clock
         folder.log(
             {
                 "round": state.round,
-                "epsilon": _two(simulation.event(state.round), prepared),
+                "epsilon": spent.upper,
                 "step_norm": report.step_norm,
                 **_public(found),
                 # One digit: the exact time of a round tells who took part.
@@ -200,26 +214,17 @@ def execute(
             }
         )
         folder.save(state)
-        watch(
-            Progress(
-                state.round,
-                prepared.rounds,
-                _spent(prepared, state.round),
-                metrics,
-                report,
-                seconds,
-            )
-        )
+        watch(Progress(state.round, prepared.rounds, spent, metrics, report, seconds))
         clock = time.monotonic()
-    return _finished(prepared, folder, state, before, metrics, randomness)
+    statement = _finished(prepared, folder, state, payer.spent, randomness)
+    return Outcome(state, before, metrics, statement, stopped)
 
 
-def statement_of(prepared: Prepared, rounds: int) -> Statement:
-    """The guarantee of the rounds that were run, with what goes with it."""
+def statement_of(prepared: Prepared, event: Event) -> Statement:
+    """The guarantee of a run that released `event`, with what goes with it."""
     from drdp.privacy.statement import state
 
     protection = prepared.simulation.protection
-    event = prepared.simulation.event(rounds)
     return state(
         event,
         prepared.delta,
@@ -232,78 +237,9 @@ def statement_of(prepared: Prepared, rounds: int) -> Statement:
             view=str(protection.view),
             seeded=prepared.seeded,
             examples_per_user=protection.examples_per_user,
+            assumed=tuple(prepared.assumed),
         ),
         with_risk=NonPrivate() not in atoms(event),
-    )
-
-
-def circumstances(
-    *,
-    unit: str,
-    population: int,
-    adjacency: Adjacency,
-    clip_norm: float,
-    placement: str,
-    view: str,
-    seeded: bool,
-    examples_per_user: int | None = None,
-) -> Circumstances:
-    """What a run's event does not know about the run.
-
-    Args:
-        unit: Whom the guarantee protects.
-        population: How many of them there are.
-        adjacency: The neighbouring relation.
-        clip_norm: The largest L2 norm of one contribution.
-        examples_per_user: The most examples of one unit, where examples are drawn
-            and clipped one by one.
-        placement: Who adds the noise.
-        view: What the adversary sees.
-        seeded: Whether the noise can be replayed from a seed.
-    """
-    from drdp.privacy.statement import Circumstances
-
-    noted = [
-        "Sums are divided by the public expected size of a cohort.",
-        (
-            "Noise is drawn in double precision, which does not hold against attacks on"
-            " the last bits of released numbers."
-        ),
-    ]
-    if examples_per_user is not None:
-        noted.insert(
-            0,
-            f"Each {unit} has at most {examples_per_user} examples.  Each of them joins"
-            " a round by chance, independently, and is clipped alone to"
-            f" {clip_norm:g}; the adversary does not learn which took part.",
-        )
-        clip_norm *= examples_per_user
-    missing = [
-        (
-            "Everything marked private in metrics.jsonl: cohort sizes, training losses,"
-            " norms.  Keep it, and the folder's secret.key while the run lasts, from"
-            " others."
-        )
-    ]
-    if seeded:
-        missing.insert(
-            0,
-            "THIS RUN: its noise and cohorts come from a seed that is written down, so"
-            " it is a simulation; the figures are what the same run with secret noise"
-            " would guarantee.",
-        )
-    return Circumstances(
-        unit=unit,
-        population=population,
-        adjacency=adjacency,
-        clip_norm=clip_norm,
-        placement=placement,
-        adversary=f"view {view}",
-        output="the parameters after every round",
-        data_accesses="this run alone",
-        delta_source="given, or the default for the population",
-        assumptions=tuple(noted),
-        not_covered=tuple(missing),
     )
 
 
@@ -311,10 +247,10 @@ def _finished(
     prepared: Prepared,
     folder: RunFolder,
     state: State,
-    before: Mapping[str, float],
-    after: Mapping[str, float],
+    spent: Event,
     randomness: Randomness,
-) -> Outcome:
+) -> Statement:
+    """Write the result; the statement comes last, and then the key goes."""
     if prepared.save_adapter is not None:
         prepared.save_adapter(_single(state), folder.adapter)
     if prepared.measure is not None:
@@ -328,9 +264,8 @@ def _finished(
                 "after": loss.sums.tolist(),
             },
         )
-    found = statement_of(prepared, state.round)
+    found = statement_of(prepared, spent)
     document = found.to_dict() | {"noise_is_secret": randomness.secure}
-    folder.write_json("statement.json", document)
     told = [found.sentence(), ""]
     if not randomness.secure:
         told.insert(
@@ -339,8 +274,9 @@ def _finished(
     told += ["Assumed:", *(f"- {line}" for line in document["assumptions"]), ""]
     told += ["Not covered:", *(f"- {line}" for line in document["not_covered"])]
     folder.write_text("statement.txt", "\n".join(told) + "\n")
+    folder.write_json("statement.json", document)
     folder.erase_key()
-    return Outcome(state, before, after, found)
+    return found
 
 
 def _matches(state: State, simulation: Simulation, folder: RunFolder) -> None:
@@ -359,20 +295,32 @@ def _single(state: State) -> NDArray[np.float32]:
     return state.parameters.astype(np.float32)
 
 
-def _spent(prepared: Prepared, rounds: int) -> Interval:
-    event = prepared.simulation.event(rounds)
+def _paid(payer: Book, event: Event, folder: RunFolder) -> None:
+    """Refuse a ledger that lacks what the checkpoint was paid with."""
+    missing = atoms(event) - atoms(payer.spent)
+    if missing:
+        raise RunFolderError(
+            f"the ledger in {folder.path} lacks {missing.total()} charges of rounds"
+            " that the checkpoint has: it was put back to an older copy, and no"
+            " guarantee can be stated"
+        )
+
+
+def _amended(folder: RunFolder, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics of the last round, which turned out to be the last one too late."""
+    record = folder.records()[-1] | _public(metrics)
+    folder.rewind(record["round"] - 1)
+    folder.log(record)
+    return dict(metrics)
+
+
+def _cost(event: Event, delta: float) -> Interval:
+    """The certified epsilon of what was charged."""
+    if not atoms(event):
+        return Interval(0.0, 0.0, "nothing released")
     if NonPrivate() in atoms(event):
         return Interval(math.inf, math.inf, "no protection")
-    return epsilon_interval(event, prepared.delta)
-
-
-def _two(event: Event, prepared: Prepared) -> float | str:
-    """The certified upper epsilon as JSON has it."""
-    if not atoms(event):
-        return 0.0
-    if NonPrivate() in atoms(event):
-        return "inf"
-    return epsilon_interval(event, prepared.delta).upper
+    return epsilon_interval(event, delta)
 
 
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:

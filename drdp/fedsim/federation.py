@@ -40,7 +40,8 @@ class Federation:
     """Everybody who can be asked for an update.
 
     Args:
-        trainer: What the run draws from: the clients, or their single examples.
+        trainer: What the run draws from: the clients, or their single examples; for
+            a run on public data alone, the public clients.
         public: Clients made of public examples; None where there are none.
         layout: Which part of a flat update belongs to which matrix.
         unit: Whom a guarantee protects.
@@ -66,7 +67,8 @@ def settled(config: Config) -> Config:
     if method in _GRADIENTS:
         config = replace(config, local=replace(config.local, mode="gradient"))
     if method == "ew-tune":
-        config = replace(config, data=replace(config.data, partition="example"))
+        everything = replace(config.data, partition="example", clients=0)
+        config = replace(config, data=everything)
     if method == "els" and config.data.partition == "example":
         raise InvalidArgumentError(
             "data.partition must not be example with method els, which protects users"
@@ -90,7 +92,6 @@ def federation(config: Config, tell: Tell) -> Federation:
     from drdp.fedsim.data import read_rows, split_rows
     from drdp.fedsim.examples import encode_rows
     from drdp.fedsim.local import LocalSteps, LoraShape
-    from drdp.fedsim.lora import LoraTrainer, StackedTrainer
     from drdp.fedsim.models import load_model
 
     data = config.data
@@ -104,6 +105,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         others = read_rows(data.public_source).rows
         public_rows = others[: data.public] if data.public else others
     language = load_model(config.model.name, seed=config.run.seed)
+    from drdp.fedsim.lora import LoraTrainer, StackedTrainer
 
     def tokens(part: Sequence[object]) -> tuple[Example, ...]:
         if not part:
@@ -154,9 +156,15 @@ def federation(config: Config, tell: Tell) -> Federation:
             steps=steps,
             clients_at_once=local.at_once,  # type: ignore[arg-type]  # checked before
         )
+    public_clients = ClientRange(trainer, len(parts), len(shared)) if shared else None
+    clients = ClientRange(trainer, 0, len(parts))
+    if config.run.method == "public":
+        if public_clients is None:
+            raise DataError("method public needs public examples; set data.public")
+        clients = public_clients  # nobody else is asked for anything
     return Federation(
-        trainer=ClientRange(trainer, 0, len(parts)),
-        public=ClientRange(trainer, len(parts), len(shared)) if shared else None,
+        trainer=clients,
+        public=public_clients,
         layout=Layout.of((s.key, s.offset, s.shape) for s in trainer.slots),
         unit="example" if config.run.method == "ew-tune" else "client",
         population=population,

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from drdp.errors import CodecError
+from drdp.fedsim.assumptions import circumstances
 from drdp.fedsim.config import written
 from drdp.fedsim.digits import roughly, up
 from drdp.fedsim.evidence import Evidence, Measured, Planned
-from drdp.fedsim.execution import circumstances
 from drdp.fedsim.spending import Book, accounted, certified, spread, until
 from drdp.privacy.adjacency import known_adjacency
 from drdp.privacy.chain import Entry

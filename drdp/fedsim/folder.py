@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from drdp.errors import InvalidArgumentError, RunFolderError
+from drdp.errors import InvalidArgumentError, MissingPackageError, RunFolderError
 from drdp.fedsim.config import Config, read, written
+from drdp.fedsim.documents import finite, toml
 
 if TYPE_CHECKING:
     from drdp.fedsim.simulate import State
 
-__all__ = ["RunFolder", "toml"]
+__all__ = ["RunFolder"]
 
 _CONFIG = "config.toml"
 _NOT_METRICS = ("round", "epsilon", "step_norm", "seconds", "private")
@@ -68,6 +68,16 @@ class RunFolder:
         """Whether there is a run in this folder."""
         return (self.path / _CONFIG).exists()
 
+    @property
+    def paid(self) -> bool:
+        """Whether the run has come so far that something may have been released."""
+        return self.ledger.exists() or (self.path / "plan.json").exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: the statement is its last file."""
+        return self.started and (self.path / "statement.json").exists()
+
     def begin(self, config: Config) -> None:
         """Make the folder and write the settings.
 
@@ -75,9 +85,11 @@ class RunFolder:
             RunFolderError: If there is something in it already.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make()
             taken = sorted(
-                one.name for one in self.path.iterdir() if one.name != "lock"
+                one.name
+                for one in self.path.iterdir()
+                if one.name not in ("lock", f".{_CONFIG}.part")
             )
         except OSError as error:
             raise RunFolderError(
@@ -96,6 +108,19 @@ class RunFolder:
             )
         self._write(_CONFIG, toml(written(config)).encode())
 
+    def withdraw(self) -> None:
+        """Undo `begin` where nothing was released yet, so that it can be tried again.
+
+        A run whose settings turn out to be impossible leaves nothing behind.
+        """
+        if self.paid:
+            return
+        with contextlib.suppress(OSError):
+            self.erase_key()
+            for name in (_CONFIG, f".{_CONFIG}.part", "codec.safetensors", "lock"):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+
     def config(self) -> Config:
         """The settings that the run began with.
 
@@ -111,7 +136,12 @@ class RunFolder:
             raise RunFolderError(
                 f"there is no run in {self.path} to resume: {_CONFIG} is missing"
             ) from None
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (
+            OSError,
+            tomllib.TOMLDecodeError,
+            UnicodeDecodeError,
+            InvalidArgumentError,
+        ) as error:
             raise RunFolderError(
                 f"{self.path / _CONFIG} cannot be read: {error}"
             ) from None
@@ -123,10 +153,14 @@ class RunFolder:
         Raises:
             RunFolderError: If another process has it.
         """
-        from filelock import FileLock, Timeout
-
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            from filelock import FileLock, Timeout
+        except ImportError:
+            raise MissingPackageError(
+                "a training run needs filelock and more: pip install 'drdp[train]'"
+            ) from None
+        try:
+            self._make()
             lock = FileLock(self.path / "lock")
             lock.acquire(timeout=0)
         except Timeout:
@@ -143,6 +177,12 @@ class RunFolder:
         finally:
             lock.release()
 
+    def _make(self) -> None:
+        """The folder, for its owner alone: much in it is private."""
+        if not self.path.is_dir():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was worked out before the first round."""
         self.write_json("plan.json", plan)
@@ -150,20 +190,38 @@ class RunFolder:
     def plan(self) -> dict[str, Any] | None:
         """What was worked out, or None if the run had not come that far."""
         try:
-            found: dict[str, Any] = json.loads(
-                (self.path / "plan.json").read_text(encoding="utf-8")
-            )
+            return self._read_json("plan.json")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{self.path / 'plan.json'} cannot be read: {error}"
-            ) from None
-        return found
+
+    def result(self) -> dict[str, Any]:
+        """What a finished run came to: metrics, plan and statement.
+
+        Raises:
+            RunFolderError: If it is not finished, or a file of it is damaged.
+        """
+        try:
+            statement = self._read_json("statement.json")
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} holds no finished run") from None
+        plan, records = self.plan(), self.records()
+        measured = [found for one in records if (found := self.measured(one))]
+        if plan is None or not measured:
+            raise RunFolderError(f"{self.path} is damaged: its plan or metrics miss")
+        secret = statement.pop("noise_is_secret", None)
+        return {
+            "folder": str(self.path),
+            "rounds": records[-1]["round"],
+            "before": measured[0],
+            "after": measured[-1],
+            "plan": plan,
+            "statement": statement,
+            "noise_is_secret": secret,
+        }
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """A JSON file, whole or not at all."""
-        text = json.dumps(_finite(document), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
         self._write(name, text.encode())
 
     def write_text(self, name: str, text: str) -> None:
@@ -206,21 +264,36 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """One more line of metrics, on disk before this returns."""
-        with self.metrics.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with self.metrics.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(finite(record), allow_nan=False) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write {self.metrics}: {error.strerror}; the run goes on from"
+                " its checkpoint with --resume"
+            ) from None
 
     def records(self) -> list[dict[str, Any]]:
         """The metrics so far; a line that was cut off by a crash is left out."""
         found: list[dict[str, Any]] = []
         if not self.metrics.exists():
             return found
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.metrics} cannot be read: {error.strerror}"
+            ) from None
+        for line in text.splitlines():
             try:
-                found.append(json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(record, dict) or record.get("round") != len(found):
+                break
+            found.append(record)
         return found
 
     @staticmethod
@@ -233,20 +306,51 @@ class RunFolder:
         }
 
     def rewind(self, rounds: int) -> None:
-        """Drop metrics of rounds that the checkpoint does not have."""
-        kept = [one for one in self.records() if one.get("round", 0) <= rounds]
+        """Drop metrics of rounds that the checkpoint does not have.
+
+        Raises:
+            RunFolderError: If one of those that it has is missing: metrics are on
+                the disk before the checkpoint, so the file was damaged.
+        """
+        kept = self.records()[: rounds + 1]
+        if len(kept) <= rounds:
+            raise RunFolderError(
+                f"{self.metrics} is damaged: round {len(kept)} is missing, but the"
+                f" checkpoint has {rounds}; put the file back from a copy"
+            )
         text = "".join(json.dumps(one, allow_nan=False) + "\n" for one in kept)
         self._write(self.metrics.name, text.encode())
 
     def erase_key(self) -> None:
         """Forget the key: from now on nobody can replay the noise."""
-        with contextlib.suppress(FileNotFoundError):
-            size = self.key.stat().st_size
-            with self.key.open("r+b") as stream:
-                stream.write(bytes(size))
-                stream.flush()
-                os.fsync(stream.fileno())
-            self.key.unlink()
+        rough = self.key.with_name(f".{self.key.name}.part")
+        for file in (rough, self.key):
+            try:
+                size = file.stat().st_size
+                with file.open("r+b") as stream:
+                    stream.write(bytes(size))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                file.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise RunFolderError(
+                    f"cannot erase {file}: {error.strerror}; delete it: whoever has it"
+                    " can replay the noise"
+                ) from None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        file = self.path / name
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{file} cannot be read: {error}") from None
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{file} cannot be read: it is not a JSON object")
+        return found
 
     def _write(self, name: str, content: bytes) -> None:
         target = self.path / name
@@ -267,43 +371,3 @@ class RunFolder:
                 f"cannot write {target}: {error.strerror}; what was there before is"
                 " untouched"
             ) from None
-
-
-def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Tables of plain values as TOML.
-
-    >>> print(toml({"run": {"rounds": 20, "method": "pca"}}), end="")
-    [run]
-    rounds = 20
-    method = "pca"
-    """
-    blocks = [
-        "\n".join(
-            [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-        )
-        for name, table in tables.items()
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    raise InvalidArgumentError(f"no setting can be {value!r:.60}")
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON lacks as text."""
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -70,7 +70,7 @@ def load_model(
     seed = _check.count(seed=seed)
     if not name:
         raise InvalidArgumentError(f"model must be a name or a folder, got {name!r}")
-    _needed(name, "torch", "transformers", extra="train")
+    _needed(f"model {name}", "torch", "transformers", extra="train")
     place = _device(device)
     if attention is None and place.startswith("cpu"):
         attention = "eager"
@@ -90,12 +90,24 @@ def load_model(
     return LanguageModel(name, model, tokenizer)
 
 
+def training_packages() -> None:
+    """Return where everything that a training run imports is installed.
+
+    Raises:
+        MissingPackageError: If a package is missing.
+    """
+    _needed(
+        "trainer",
+        *("torch", "transformers", "peft", "safetensors", "filelock"),
+        extra="train",
+    )
+
+
 def _needed(name: str, *packages: str, extra: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise MissingPackageError(
-            f"the model {name} needs {' and '.join(missing)}: pip install"
-            f" 'drdp[{extra}]'"
+            f"the {name} needs {' and '.join(missing)}: pip install 'drdp[{extra}]'"
         )
 
 

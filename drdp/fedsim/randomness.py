@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, final
 
 from drdp import _check
-from drdp.errors import InvalidArgumentError
+from drdp.errors import InvalidArgumentError, RunFolderError
 from drdp.mechanisms.protocol import NoiseSource
 
 __all__ = ["Randomness", "SecretRandomness", "SeededRandomness"]
@@ -60,25 +60,39 @@ class SecretRandomness:
     def kept_in(cls, file: Path) -> SecretRandomness:
         """Under the key in a file that its owner alone can read; made if missing.
 
+        Guarantees:
+            The file appears with its whole key, which is on the disk before this
+            returns, or not at all.
+
         Raises:
-            InvalidArgumentError: If the file holds no key.
+            RunFolderError: If the file holds no key, or cannot be written.
         """
+        rough = file.with_name(f".{file.name}.part")
         try:
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
+            if not file.exists():
+                rough.unlink(missing_ok=True)
+                handle = os.open(rough, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(os.urandom(_KEY_BYTES))
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                rough.replace(file)
+                folder = os.open(file.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
             key = file.read_bytes()
-            if len(key) != _KEY_BYTES:
-                raise InvalidArgumentError(
-                    f"{file} holds no key of {_KEY_BYTES} bytes: the run was"
-                    " interrupted before it began, or the file was damaged; start"
-                    " a new run in another folder"
-                ) from None
-            return cls(key)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(os.urandom(_KEY_BYTES))
-            stream.flush()
-            os.fsync(stream.fileno())
-        return cls(file.read_bytes())
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot keep the secret key {file}: {error.strerror}"
+            ) from None
+        if len(key) != _KEY_BYTES:
+            raise RunFolderError(
+                f"{file} holds no key of {_KEY_BYTES} bytes: it was damaged, and the"
+                " run cannot go on; start a new one in another folder"
+            )
+        return cls(key)
 
     @property
     def secure(self) -> bool:

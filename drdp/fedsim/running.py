@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from drdp.errors import RunFolderError
+from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected
 from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+_UNBOUNDED = 1e30  # a clip norm that clips nothing
+
 Tell = Callable[[str], None]
 Updates = Callable[[], "list[NDArray[np.float32]]"]
 
@@ -51,10 +53,12 @@ class Run:
     Args:
         config: The settings.
         folder: Where it is kept; None for a plan alone.
+        new: Whether its folder was made for it just now.
     """
 
     config: Config
     folder: RunFolder | None
+    new: bool = False
 
     @classmethod
     def begun(cls, folder: RunFolder, config: Config) -> Run:
@@ -65,12 +69,25 @@ class Run:
         """
         config = settled(config)
         folder.begin(config)
-        return cls(config, folder)
+        return cls(config, folder, new=True)
 
     @classmethod
     def resumed(cls, folder: RunFolder) -> Run:
-        """The run that is in a folder."""
-        return cls(settled(folder.config()), folder)
+        """The run that is in a folder.
+
+        Raises:
+            RunFolderError: If there is none, or its secret key is lost: with
+                another one, clients could be drawn twice where the accounting says
+                once.
+        """
+        run = cls(settled(folder.config()), folder)
+        secret = run.config.run.noise == "secure"
+        if secret and folder.paid and not folder.finished and not folder.key.exists():
+            raise RunFolderError(
+                f"{folder.key} is missing: without it the run cannot go on as it"
+                " began; start a new one in another folder"
+            )
+        return run
 
     def prepared(self, tell: Tell) -> Prepared:
         """Everything up to the first round.
@@ -80,8 +97,20 @@ class Run:
 
         Guarantees:
             A run that is resumed gets the numbers and the codec that it began
-            with.
+            with.  A new one that turns out to be impossible leaves nothing in
+            its folder.
+
+        Raises:
+            RunFolderError: If the run is resumed with other data or another model.
         """
+        try:
+            return self._prepared(tell)
+        except DrdpError:
+            if self.folder is not None and self.new:
+                self.folder.withdraw()
+            raise
+
+    def _prepared(self, tell: Tell) -> Prepared:
         config = self.config
         people = federation(config, tell)
         planned = self.folder.plan() if self.folder else None
@@ -105,6 +134,8 @@ class Run:
         simulation = Simulation(
             trainer, codec, protection, server, name=config.run.method
         )
+        if planned is not None:
+            rounds = _same_run(planned, people, simulation)
         ahead = None
         if protection.noisy and rounds:
             ahead = forecast(
@@ -128,6 +159,7 @@ class Run:
             seeded=config.run.noise == "seeded",
             evaluate_every=config.evaluation.every,
             plan=document,
+            assumed=_assumed(config, people),
             save_adapter=people.save_adapter,
             measure=people.measure,
         )
@@ -144,6 +176,8 @@ class Run:
             BudgetExceededError: From the ledger.
         """
         folder = self._kept()
+        if folder.finished:
+            raise RunFolderError(f"the run in {folder.path} is finished already")
         simulation = prepared.simulation
         with self._ledger(
             simulation.event(prepared.rounds), prepared.delta, simulation.protection
@@ -190,8 +224,9 @@ class Run:
     ) -> Compressor:
         """Pay for what fitting releases, fit, and keep the codec; or load it."""
         file = self._kept().path / "codec.safetensors"
+        source = self._randomness().source("codec")
         if file.exists():
-            return _loaded(file)
+            return _loaded(self.config, file)
         if released != NOTHING:
             with self._ledger(plan, delta, protection) as ledger:
                 payer: Payer = ledger
@@ -201,7 +236,6 @@ class Run:
                     run=self.config.run.method,
                     key=f"{self.config.run.method}/codec",
                 )
-        source = self._randomness().source("codec")
         codec = codec_for(self.config, people, public, tell, source)
         _save(codec, file)
         return codec
@@ -221,8 +255,9 @@ def _sized(
     unclipped = protection.clip_norm == math.inf
     if (given is None and not unclipped) or server.step_norm is not None:
         tell("measuring public updates")
-        seen = scales(codec, public(), given, privacy.clip_factor)
-        alignment = seen.alignment
+        wide = _UNBOUNDED if unclipped else given
+        seen = scales(codec, public(), wide, privacy.clip_factor)
+        alignment = None if unclipped else seen.alignment
         if not unclipped:
             protection = replace(protection, clip_norm=seen.clip_norm)
         if server.step_norm is not None:
@@ -239,32 +274,86 @@ def _server(config: Config, rate: float) -> Server:
 def _as_planned(
     config: Config, protection: Protection, plan: dict[str, Any]
 ) -> tuple[Protection, Server, float | None]:
-    clip = plan["clip_norm"]
-    protection = replace(
-        protection,
-        clip_norm=math.inf if clip == "inf" else float(clip),
-        noise_multiplier=float(plan["noise_multiplier"]),
+    try:
+        clip = float(plan["clip_norm"])
+        noise, rate = float(plan["noise_multiplier"]), plan["server_learning_rate"]
+        protection = replace(protection, clip_norm=clip, noise_multiplier=noise)
+        return protection, _server(config, float(rate)), plan["alignment"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(
+            f"plan.json is damaged: {error!r:.80}; the run cannot go on"
+        ) from None
+
+
+def _same_run(
+    planned: dict[str, Any], people: Federation, simulation: Simulation
+) -> int:
+    """The planned number of rounds, after a check that nothing else has changed."""
+    found = {
+        "clients": simulation.trainer.num_clients,
+        "population": people.population,
+        "examples": people.examples,
+        "update_length": simulation.compressor.update_length,
+        "code_length": simulation.compressor.code_length,
+    }
+    for name, value in found.items():
+        if planned.get(name) != value:
+            raise RunFolderError(
+                f"the run began with {name.replace('_', ' ')}"
+                f" {planned.get(name)}, but now there are {value}: data, model or"
+                " codec have changed, so it cannot go on"
+            )
+    return int(planned["rounds"])
+
+
+def _assumed(config: Config, people: Federation) -> tuple[str, ...]:
+    """What the guarantee takes for granted about the data."""
+    data, told = config.data, []
+    if config.run.method in ("base", "public"):
+        told.append("No example of any client was used.")
+    if people.public is not None:
+        where = data.public_source or f"{data.public} rows set aside from {data.source}"
+        told.append(
+            f"The public examples ({where}) tell nothing about anybody protected: clip"
+            " norm, codec or step may have been computed from them."
+        )
+    told.append(
+        f"The held-out examples ({data.held_out} rows of {data.source}) are public:"
+        " what is measured on them is released."
     )
-    return (
-        protection,
-        _server(config, float(plan["server_learning_rate"])),
-        plan["alignment"],
-    )
+    return tuple(told)
 
 
 def _save(codec: Compressor, file: Path) -> None:
     """Keep a codec that was fitted; others are made again from the settings."""
-    save = getattr(codec, "save", None)
-    if save is not None:
+    save = getattr(_fitted(codec), "save", None)
+    if save is None:
+        return
+    try:
         save(file)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {file}: {error.strerror}") from None
 
 
-def _loaded(file: Path) -> Compressor:
-    from safetensors import safe_open
+def _fitted(codec: Compressor) -> Compressor:
+    from drdp.compression.quantised import Quantised
+
+    return codec.codec if isinstance(codec, Quantised) else codec
+
+
+def _loaded(config: Config, file: Path) -> Compressor:
+    from safetensors import SafetensorError, safe_open
 
     from drdp.compression.autoencoder import Autoencoder
     from drdp.compression.pca import Pca
+    from drdp.compression.quantised import Quantised
 
-    with safe_open(file, "np") as stored:
-        kind = (stored.metadata() or {}).get("kind", "")
-    return Pca.load(file) if kind == "pca" else Autoencoder.load(file)
+    try:
+        with safe_open(file, "np") as stored:
+            kind = (stored.metadata() or {}).get("kind", "")
+        found = Pca.load(file) if kind == "pca" else Autoencoder.load(file)
+    except (SafetensorError, OSError, InvalidArgumentError) as error:
+        raise RunFolderError(
+            f"{file} is damaged: {error}; the run cannot go on with another codec"
+        ) from None
+    return found if config.code.bits is None else Quantised(found, config.code.bits)

@@ -12,6 +12,7 @@ from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.simulate import Simulation
+from drdp.privacy.curves import Interval
 from drdp.privacy.events import NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
@@ -36,6 +37,7 @@ def plan_of(
     clients = simulation.trainer.num_clients
     size = expected_size(protection.cohort, clients)
     what = "examples" if config.run.method in EXAMPLE_LEVEL else "clients"
+    what = "public clients" if config.run.method == "public" else what
     clip = "inf" if protection.clip_norm == math.inf else protection.clip_norm
     told: dict[str, list[str]] = {
         "Plan": [
@@ -53,9 +55,7 @@ def plan_of(
                 f" multiplier {protection.noise_multiplier:.6g}"
                 f" ({protection.placement})"
             ),
-            f"cost: epsilon {_up(upper)} at delta {delta:.4g}, certified"
-            if not exposed
-            else "cost: NOT PRIVATE, epsilon is infinite",
+            _cost(exposed, cost, delta),
         ]
     }
     if ahead is not None:
@@ -82,9 +82,7 @@ def plan_of(
         "examples": people.examples,
         "update_length": codec.update_length,
         "code_length": codec.code_length,
-        "message_bytes": -(
-            -getattr(codec, "message_bits", 32 * codec.code_length) // 8
-        ),
+        "message_bytes": _message_bytes(codec),
         "clip_norm": clip,
         "noise_multiplier": protection.noise_multiplier,
         "server_learning_rate": simulation.server.learning_rate,
@@ -102,5 +100,14 @@ def _up(value: float) -> str:
     return f"{exact.normalize():f}"
 
 
-def _bits(codec: Compressor) -> int:
-    return int(getattr(codec, "message_bits", 32 * codec.code_length))
+def _cost(exposed: bool, cost: Interval | None, delta: float) -> str:
+    if exposed:
+        return "cost: NOT PRIVATE, epsilon is infinite"
+    if cost is None:
+        return "cost: none; no private data is used"
+    return f"cost: epsilon {_up(cost.upper)} at delta {delta:.4g}, certified"
+
+
+def _message_bytes(codec: Compressor) -> int:
+    """What a client sends in a round."""
+    return -(-int(getattr(codec, "message_bits", 32 * codec.code_length)) // 8)

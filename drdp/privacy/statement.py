@@ -308,6 +308,8 @@ def _kind(event: Event) -> str:
 
 def _up(value: float) -> str:
     """Six digits, rounded up."""
+    if value == 0.0:
+        return "0"
     exact = Context(prec=6, rounding=ROUND_CEILING).plus(Decimal(repr(value)))
     plain = value >= 1e-4 or value == 0.0
     return f"{exact.normalize():f}" if plain else f"{exact.normalize():e}"

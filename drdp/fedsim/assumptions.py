@@ -1,0 +1,79 @@
+"""What the guarantee of a run rests on and leaves open, beside its event."""
+
+from __future__ import annotations
+
+from drdp.privacy.events import Adjacency
+from drdp.privacy.statement import Circumstances
+
+__all__ = ["circumstances"]
+
+
+def circumstances(
+    *,
+    unit: str,
+    population: int,
+    adjacency: Adjacency,
+    clip_norm: float,
+    placement: str,
+    view: str,
+    seeded: bool,
+    examples_per_user: int | None = None,
+    assumed: tuple[str, ...] = (),
+) -> Circumstances:
+    """What a run's event does not know about the run.
+
+    Args:
+        unit: Whom the guarantee protects.
+        population: How many of them there are.
+        adjacency: The neighbouring relation.
+        clip_norm: The largest L2 norm of one contribution.
+        examples_per_user: The most examples of one unit, where examples are drawn
+            and clipped one by one.
+        assumed: What else the guarantee rests on.
+        placement: Who adds the noise.
+        view: What the adversary sees.
+        seeded: Whether the noise can be replayed from a seed.
+    """
+    noted = [
+        *assumed,
+        "Sums are divided by the public expected size of a cohort.",
+        (
+            "Noise is drawn in double precision, which does not hold against attacks on"
+            " the last bits of released numbers."
+        ),
+    ]
+    if examples_per_user is not None:
+        noted.insert(
+            0,
+            f"Each {unit} has at most {examples_per_user} examples.  Each of them joins"
+            " a round by chance, independently, and is clipped alone to"
+            f" {clip_norm:g}; the adversary does not learn which took part.",
+        )
+        clip_norm *= examples_per_user
+    missing = [
+        (
+            "Everything marked private in metrics.jsonl: cohort sizes, training losses,"
+            " norms.  Keep it, and the folder's secret.key while the run lasts, from"
+            " others."
+        )
+    ]
+    if seeded:
+        missing.insert(
+            0,
+            "THIS RUN: its noise and cohorts come from a seed that is written down, so"
+            " it is a simulation; the figures are what the same run with secret noise"
+            " would guarantee.",
+        )
+    return Circumstances(
+        unit=unit,
+        population=population,
+        adjacency=adjacency,
+        clip_norm=clip_norm,
+        placement=placement,
+        adversary=f"view {view}",
+        output="the parameters after every round",
+        data_accesses="this run alone",
+        delta_source="given, or the default for the population",
+        assumptions=tuple(noted),
+        not_covered=tuple(missing),
+    )
