@@ -14,7 +14,6 @@ from drdp.errors import (
     DrdpError,
     InvalidArgumentError,
     LedgerError,
-    ModelError,
     RunFolderError,
     UnsoundThreatModelError,
 )
@@ -48,9 +47,9 @@ def silent(text: str) -> None:
 
 
 def run(path: Path, **settings: object) -> tuple[Prepared, Outcome, RunFolder]:
-    folder = RunFolder(path)
+    folder, asked = RunFolder(path), settled(config(**settings))
     with folder.locked():
-        begun = Run.begun(folder, config(**settings))
+        begun = Run.begun(folder, asked)
         prepared = begun.prepared(silent)
         return prepared, begun.executed(prepared), folder
 
@@ -214,7 +213,7 @@ def test_rounds_until_the_budget_is_spent(tmp_path: Path) -> None:
         (
             {"privacy__epsilon": 2, "privacy__placement": "distributed"},
             UnsoundThreatModelError,
-            "",
+            "cohort",
         ),
         (
             {
@@ -252,7 +251,7 @@ def test_rounds_until_the_budget_is_spent(tmp_path: Path) -> None:
         ({"privacy__epsilon": 2, "data__public": 0}, DataError, "public examples"),
         ({"privacy__epsilon": 2, "data__clients": 5000}, DataError, "5000|5,000"),
         ({"privacy__epsilon": 2, "data__source": "nowhere.jsonl"}, DataError, "no"),
-        ({"privacy__epsilon": 2, "lora__targets": "w_q"}, ModelError, "w_q"),
+        ({"privacy__epsilon": 2, "lora__targets": "w_q"}, DrdpError, "w_q"),
         (
             {
                 "privacy__epsilon": 0.01,
