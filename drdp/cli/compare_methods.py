@@ -36,7 +36,7 @@ def _whole(text: str) -> int:
 
 @options.command(
     examples="""
-drdp compare-methods --methods base,fedlora,pca --epsilons inf,8,2 --out compared
+drdp compare-methods --methods base,fedlora,pca --epsilons inf,2 --out runs
 drdp compare-methods --model tiny --rounds 2 --out compared --json
 """,
     table=METHOD_TABLE,

@@ -83,9 +83,9 @@ def train(
     if place is None and not dry_run:
         raise click.UsageError("--out FOLDER is needed, or --dry-run, or --resume")
     training_packages()
-    told, config = _told(as_json), settings.config()
+    told, config = _told(as_json), settled(settings.config())
     if place is None or (dry_run and resume is None):
-        prepared = Run(settled(config), None).prepared(told)
+        prepared = Run(config, None).prepared(told)
         _say_plan(prepared.plan, as_json)
         return
     folder = RunFolder(place)

@@ -256,10 +256,6 @@ class Evaluation:
     """What is measured on public held-out data."""
 
     every: int = _setting(5, _whole(1))
-    batch: int = _setting(16, _whole(1))
-    mmlu: str | None = _setting(None, _or_nothing(_text))
-    sst2: str | None = _setting(None, _or_nothing(_text))
-    questions: int = _setting(100, _whole(1))
 
 
 @final
