@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import RunFolderError
-from drdp.fedsim.budgeting import default_delta, protected
+from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, federation, settled
@@ -100,7 +100,12 @@ class Run:
         else:
             protection, server, seen = _as_planned(config, protection, planned)
         simulation = Simulation(
-            people.trainer, codec, protection, server, name=config.run.method
+            people.trainer,
+            codec,
+            protection,
+            server,
+            name=config.run.method,
+            size=stated_size(config, protection),
         )
         ahead = None
         if protection.noisy and rounds:
