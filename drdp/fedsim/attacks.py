@@ -114,7 +114,8 @@ class _Released:
         for message in _told(planting, sight):
             self._total = self._total - message
         if seen == "models":
-            size = expected_size(simulation.protection.cohort, num_clients)
+            cohort = simulation.protection.cohort
+            size = simulation.size or expected_size(cohort, num_clients)
             rate = simulation.server.learning_rate
             self._step = (sight.after - sight.before) * (size / rate)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from drdp.errors import InvalidArgumentError
+from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
 from drdp.fedsim.config import Config
-from drdp.fedsim.federation import Federation
+from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.fitting import codec_event
 from drdp.fedsim.protection import Protection, calibrated, rounds_within
+from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, NonPrivate, atoms
 from drdp.privacy.threat import (
     EveryClient,
@@ -20,7 +21,7 @@ from drdp.privacy.threat import (
     View,
 )
 
-__all__ = ["default_delta", "protected"]
+__all__ = ["default_delta", "protected", "stated_size"]
 
 _UNCLIPPED = ("cent", "public", "base")
 
@@ -113,6 +114,26 @@ def _fixed(rounds: int | str, what: str) -> int:
             f"run.rounds must be a number {what}: there is no budget to end the run"
         )
     return rounds
+
+
+def stated_size(config: Config, protection: Protection) -> float | None:
+    """What sums are divided by where the number of clients is to be hidden.
+
+    Under add-remove it comes from the number of clients in the settings, which is
+    public; under other relations None: there the number that there are will do.
+
+    Raises:
+        UnsoundThreatModelError: If the settings leave that number to the data.
+    """
+    if protection.relation is not Adjacency.ADD_REMOVE:
+        return None
+    data = config.data
+    if data.partition not in ("iid", "dirichlet") or config.run.method in EXAMPLE_LEVEL:
+        raise UnsoundThreatModelError(
+            "privacy.adjacency add-remove hides how many units there are, but here"
+            " the data decide that number, and sums are divided by it; use zero-out"
+        )
+    return expected_size(protection.cohort, data.clients)
 
 
 def _public_cohort(config: Config, clients: int) -> Cohorts:

@@ -29,6 +29,8 @@ __all__ = ["EXAMPLE_LEVEL", "Federation", "federation", "settled"]
 EXAMPLE_LEVEL = ("ew-tune", "els")
 """Methods that draw and clip single examples."""
 
+_MEMORY = 2.5e9  # bytes for clients that train together, beside the model
+
 _GRADIENTS = ("ew-tune", "els", "uls")
 
 Tell = Callable[[str], None]
@@ -155,6 +157,7 @@ def federation(config: Config, tell: Tell) -> Federation:
             shape=shape,
             steps=steps,
             clients_at_once=local.at_once,  # type: ignore[arg-type]  # checked before
+            memory=_MEMORY,
         )
     public_clients = ClientRange(trainer, len(parts), len(shared)) if shared else None
     clients = ClientRange(trainer, 0, len(parts))

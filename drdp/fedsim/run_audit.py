@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from drdp.errors import InvalidArgumentError, RunFolderError
-from drdp.fedsim.budgeting import default_delta, protected
+from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.canaries import Crowd
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, settled
@@ -116,7 +116,14 @@ def without_model(config: Config) -> Target:
     server = Server(
         config.server.optimizer, config.server.learning_rate, config.server.momentum
     )
-    simulation = Simulation(crowd, Identity(length), protection, server, name=method)
+    simulation = Simulation(
+        crowd,
+        Identity(length),
+        protection,
+        server,
+        name=method,
+        size=stated_size(config, protection),
+    )
     return _checked(Target(simulation, rounds, delta, f"the release of {method}"))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
-from drdp.fedsim.budgeting import default_delta, protected
+from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, federation, settled
@@ -132,7 +132,12 @@ class Run:
         if config.run.method == "public" and people.public is not None:
             trainer = people.public
         simulation = Simulation(
-            trainer, codec, protection, server, name=config.run.method
+            trainer,
+            codec,
+            protection,
+            server,
+            name=config.run.method,
+            size=stated_size(config, protection),
         )
         if planned is not None:
             rounds = _same_run(planned, people, simulation)

@@ -15,13 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from drdp.errors import InvalidArgumentError
+from drdp import _check
+from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import draw, expected_size
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.sight import Observer, Sight
 from drdp.fedsim.trainer import Trainer, Update
+from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, Event
 from drdp.privacy.threat import Placement, View
 
@@ -124,6 +126,12 @@ class Simulation:
         protection: How clients are drawn, clipped and hidden.
         server: What the mean update does.
         name: Stands in the ledger as the run of its charges.
+        size: What sums are divided by, a public number.  By default the cohort's
+            expected size, from a number of clients that is then public.
+
+    Raises:
+        UnsoundThreatModelError: If `size` is left out under add-remove, which is
+            to hide how many clients there are: the noise of the mean would show.
     """
 
     trainer: Trainer
@@ -131,8 +139,17 @@ class Simulation:
     protection: Protection
     server: Server = field(default_factory=Server)
     name: str = "run"
+    size: float | None = None
 
     def __post_init__(self) -> None:
+        if self.size is not None:
+            _check.positive(size=self.size)
+        elif self.protection.relation is Adjacency.ADD_REMOVE:
+            raise UnsoundThreatModelError(
+                "add-remove hides how many clients there are, so sums cannot be"
+                " divided by a number that follows from it: state size, or use"
+                " zero-out"
+            )
         length, takes = self.trainer.num_parameters, self.compressor.update_length
         if length != takes:
             raise InvalidArgumentError(
@@ -143,6 +160,10 @@ class Simulation:
     def event(self, rounds: int) -> Event:
         """Everything that a run of so many rounds releases, the codec included."""
         return self.compressor.event + self.protection.run_event(rounds)
+
+    def divisor(self, num_clients: int) -> float:
+        """The public number that a round's sum is divided by."""
+        return self.size or expected_size(self.protection.cohort, num_clients)
 
     def start(self) -> State:
         """The state before the first round."""
@@ -227,8 +248,7 @@ def _round(
             key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
         )
     released = total.released(digest)
-    size = expected_size(protection.cohort, trainer.num_clients)
-    mean = codec.decode(released / size)
+    mean = codec.decode(released / simulation.divisor(trainer.num_clients))
     parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
     if observe is not None:
         observe(

@@ -24,6 +24,7 @@ def audited(
     length: int = LENGTH,
     crowd: float = 0.0,
     codec: Compressor | None = None,
+    size: float | None = None,
     **protection: Any,
 ) -> Simulation:
     """A simulation whose clients all send `crowd` times one direction."""
@@ -32,4 +33,5 @@ def audited(
         Crowd(clients, towards.astype(np.float32)),
         codec or Identity(length),
         Protection(cohort, **({"clip_norm": 1.0} | protection)),
+        size=size,
     )

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from drdp import Gaussian, PoissonSampled
+from drdp import Adjacency, Gaussian, PoissonSampled
 from drdp.compression.pca import fit_pca
 from drdp.compression.projection import RandomProjection
 from drdp.compression.source import Source
-from drdp.errors import InvalidArgumentError
+from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.attacks import outputs
 from drdp.fedsim.auditing import audit_simulation, played, secret_of
 from drdp.fedsim.canaries import Crowd, Planting, WithCanaries, craft, direction
 from drdp.fedsim.cohort import AllocatedCohort
 from drdp.fedsim.sight import Sight
 from drdp.fedsim.simulate import Simulation, simulate
+from drdp.privacy import black_box
 from drdp.privacy.audit import gaussian_epsilon, two_sample
 from drdp.privacy.threat import EveryClient, FixedCohort, Placement, PoissonCohort, View
 from tests.fedsim.audited import DELTA, LENGTH, audited
@@ -289,3 +290,30 @@ def test_the_claim_is_that_of_the_run() -> None:
     found = audit_simulation(simulation, delta=DELTA, runs=40, rounds=3, seed=1)
     assert found.certified is not None
     assert found.certified.upper == pytest.approx(5.9, abs=1.0)
+
+
+def test_add_remove_hides_the_number_of_clients() -> None:
+    """Divided by a number that follows from how many there are, the noise tells."""
+    plan = {"noise_multiplier": 5.0, "adjacency": Adjacency.ADD_REMOVE, "length": 1000}
+    with pytest.raises(UnsoundThreatModelError, match="state size"):
+        audited(PoissonCohort(1.0), 10, **plan)
+    # What an error in `size` would give away: the divisor of ten clients or of nine.
+    keys = iter(range(10**6))
+
+    def model(clients: int, size: float) -> np.ndarray:
+        simulation = audited(PoissonCohort(1.0), clients, size=size, **plan)
+        randomness = secret_of(11)(next(keys))
+        (report,) = simulate(simulation, rounds=1, randomness=randomness, payer=Purse())
+        return report.state.parameters
+
+    for sizes, verdict in (((10.0, 9.0), "violated"), ((10.0, 10.0), "vacuous")):
+        found = black_box.audit(
+            lambda case: model(*case),
+            (10, sizes[0]),
+            (9, sizes[1]),
+            delta=DELTA,
+            event=PoissonSampled(1.0, Gaussian(5.0)),
+            trials=120,
+            score=lambda parameters: -float(np.linalg.norm(parameters)),
+        )
+        assert found.verdict == verdict

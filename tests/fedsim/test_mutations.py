@@ -147,7 +147,7 @@ def _total(kind: type[simulate._Total]) -> Callable[[Patch], None]:
 
 def realised_size(patch: Patch) -> None:
     patch.setattr(simulate, "_Total", _Counting)
-    patch.setattr(simulate, "expected_size", lambda cohort, clients: _Counting.last)
+    patch.setattr(Simulation, "divisor", lambda self, clients: _Counting.last)
 
 
 def shuffled(patch: Patch) -> None:
