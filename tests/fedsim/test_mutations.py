@@ -6,8 +6,9 @@ in the same way with 20 seeds.  Seeds are fixed, so nothing here is flaky; with
 fresh ones a true claim would be called false in fewer than 1 of 20 audits by
 construction, and in fewer than 1 of 100 in fact.
 
-Two bugs are of a kind that an audit cannot see in general; the tests that catch
-these are named at the end.
+One kind of bug an audit cannot see: residuals that a client adds before the clip
+leave the claim true.  They would break resuming, which
+`test_simulate.test_a_run_goes_on_from_any_state_as_if_it_had_never_stopped` checks.
 """
 
 from __future__ import annotations
