@@ -88,7 +88,9 @@ of at most 128 tokens. Loss: nats per response token on some 200 held-out rows t
 nothing else uses; a change is of the whole run, and standard errors are over
 these rows, paired. What a client sends is clipped and summed; the ledger of each
 run certifies the epsilon in the table. Settings that were chosen by looking at
-private runs beforehand (8 rounds, the step of 0.4) are not in epsilon."""
+private runs beforehand (8 rounds, the step of 0.4, the small clip norm of the small
+population) are not in epsilon. One seed unless a row says otherwise; runs that are
+not in a table have not been made."""
 TITLES = {
     "large": "## Large population: one example a client",
     "small": "## Small population: 300 clients, public data from elsewhere",
@@ -214,9 +216,10 @@ def setting(plan: dict[str, Any]) -> str:
         f" about {plan['expected_cohort']:.4g} clients a round (Poisson), 8 rounds,"
         f" central noise, delta {plan['delta']:g}, zero-out adjacency, one gradient"
         f" of all of a client's examples a round, LoRA rank {lora['rank']} on q, k, v"
-        f" and o with A frozen ({plan['update_length']:,} numbers). Clip norm (the"
-        " median code norm) and step (norm 0.4 for the first mean update) are taken"
-        f" from {data['public']} public examples."
+        f" and o with A frozen ({plan['update_length']:,} numbers). Clip norm"
+        f" ({plan['settings']['privacy']['clip_factor']:g} times the median code norm)"
+        " and step (norm 0.4 for the first mean update) are taken from"
+        f" {data['public']} public examples."
     )
 
 
