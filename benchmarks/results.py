@@ -217,7 +217,7 @@ def setting(plan: dict[str, Any]) -> str:
         f" central noise, delta {plan['delta']:g}, zero-out adjacency, one gradient"
         f" of all of a client's examples a round, LoRA rank {lora['rank']} on q, k, v"
         f" and o with A frozen ({plan['update_length']:,} numbers). Clip norm"
-        f" ({plan['settings']['privacy']['clip_factor']:g} times the median code norm)"
+        f" ({plan['settings']['privacy'].get('clip_factor', 1.0):g} times the median code norm)"
         " and step (norm 0.4 for the first mean update) are taken from"
         f" {data['public']} public examples."
     )
