@@ -211,15 +211,15 @@ def page_of(out: Path) -> str:
 def setting(plan: dict[str, Any]) -> str:
     """The configuration in one paragraph."""
     lora, data = plan["settings"]["lora"], plan["settings"]["data"]
+    factor = plan["settings"]["privacy"].get("clip_factor", 1.0)
     return (
         f"{plan['clients']:,} clients with {plan['examples']:,} private examples,"
         f" about {plan['expected_cohort']:.4g} clients a round (Poisson), 8 rounds,"
         f" central noise, delta {plan['delta']:g}, zero-out adjacency, one gradient"
         f" of all of a client's examples a round, LoRA rank {lora['rank']} on q, k, v"
         f" and o with A frozen ({plan['update_length']:,} numbers). Clip norm"
-        f" ({plan['settings']['privacy'].get('clip_factor', 1.0):g} times the median code norm)"
-        " and step (norm 0.4 for the first mean update) are taken from"
-        f" {data['public']} public examples."
+        f" ({factor:g} times the median code norm) and step (norm 0.4 for the first"
+        f" mean update) are taken from {data['public']} public examples."
     )
 
 
