@@ -32,7 +32,7 @@ def history(
     >>> paid = Entry.after(after, "charge", body=event_text(Gaussian(50.0)))
     >>> seqs, values = history([opening, paid], GaussianFilter(1.0, 1e-5), points=9)
     >>> seqs, [round(value, 4) for value in values]
-    ([0, 1], [0.0, 0.0594])
+    ([0, 1], [0.0, 0.0586])
     """
     last = len(entries) - 1
     places = {last * k // max(1, points - 1) for k in range(points)}

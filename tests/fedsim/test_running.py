@@ -79,6 +79,7 @@ def test_a_private_method_keeps_to_its_budget(tmp_path: Path, method: str) -> No
     assert outcome.after != outcome.before
 
 
+@pytest.mark.filterwarnings("ignore::drdp.privacy.stages.NoisyPriorWarning")
 @pytest.mark.parametrize("prior", ["proxy", "released"])
 def test_every_prior_of_the_encoder_is_paid_from_one_budget(
     tmp_path: Path, prior: str
