@@ -205,7 +205,21 @@ def page_of(out: Path) -> str:
         if rows:
             parts += [TITLES[regime.name], setting(rows[0].plan), table(rows)]
             parts.append(findings(rows))
+    parts.append(READING)
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+READING = """## How to read this
+
+- *Share of non-private gain* is against `fedlora` without noise, of the same seed;
+  *against public only* is against the best of the runs that use no private data,
+  chosen on the held-out rows themselves, in its favour. Negative is better.
+- `pca` is fitted on public updates. `dr-encoder` (random prior) and `projection`
+  know nothing about the updates and keep about k/d of their energy, d being the
+  length of an update; their codes have different lengths k here, so compare them
+  with `pca`, not with each other.
+- `fedcg` fits its autoencoder on clients' real updates, so that nothing is private
+  about it whatever noise its rounds add."""
 
 
 def setting(plan: dict[str, Any]) -> str:
