@@ -13,10 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import final
+from enum import StrEnum
+from typing import TypeVar, final
 
 from drdp import _check
-from drdp.errors import CalibrationError, UnsoundThreatModelError
+from drdp.errors import (
+    CalibrationError,
+    InvalidArgumentError,
+    UnsoundThreatModelError,
+)
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
 from drdp.privacy.calibration import calibrate, calibrate_count, within
 from drdp.privacy.events import (
@@ -35,6 +40,8 @@ from drdp.privacy.sampling import RandomlyAllocated
 from drdp.privacy.threat import Placement, PoissonCohort, ThreatModel, View
 
 __all__ = ["MOST_ROUNDS", "Protection", "calibrated", "rounds_within"]
+
+Member = TypeVar("Member", bound=StrEnum)
 
 MOST_ROUNDS = 10**6
 
@@ -88,6 +95,12 @@ class Protection:
             hidden = self.view in (View.OUTSIDER, View.COLLUDING)
             found = Adjacency.ZERO_OUT if plain and hidden else Adjacency.REPLACE_ONE
             object.__setattr__(self, "adjacency", found)
+        for name, kind in (
+            ("adjacency", Adjacency),
+            ("placement", Placement),
+            ("view", View),
+        ):
+            object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         _check_combination(self)
         self.event(0)
 
@@ -239,6 +252,17 @@ def rounds_within(
             " the budget"
         )
     return found
+
+
+def _member(name: str, kind: type[Member], value: object) -> Member:
+    """A member of an enumeration, also by its value: what follows compares members."""
+    try:
+        return kind(value)  # type: ignore[arg-type]
+    except ValueError:
+        known = ", ".join(kind)
+        raise InvalidArgumentError(
+            f"{name} must be one of {known}, got {value!r}"
+        ) from None
 
 
 def _check_combination(protection: Protection) -> None:

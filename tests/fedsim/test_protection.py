@@ -16,7 +16,11 @@ from drdp import (
     epsilon_interval,
     stage_one,
 )
-from drdp.errors import CalibrationError, UnsoundThreatModelError
+from drdp.errors import (
+    CalibrationError,
+    InvalidArgumentError,
+    UnsoundThreatModelError,
+)
 from drdp.fedsim.cohort import AllocatedCohort
 from drdp.fedsim.protection import Protection, calibrated, rounds_within
 from drdp.privacy.events import atoms
@@ -144,3 +148,29 @@ def test_combinations_without_a_guarantee_are_refused(
     }
     with pytest.raises(UnsoundThreatModelError, match=said):
         Protection(**(settings | change))
+
+
+@pytest.mark.parametrize("relation", list(Adjacency))
+def test_a_relation_given_by_its_name_is_the_relation(relation: Adjacency) -> None:
+    """Guards compare members, and settings are texts."""
+    plan = Protection(
+        PoissonCohort(0.05),
+        clip_norm=1.0,
+        noise_multiplier=1.0,
+        placement="central",  # type: ignore[arg-type]
+        view="outsider",  # type: ignore[arg-type]
+        adjacency=str(relation),  # type: ignore[arg-type]
+    )
+    assert plan.relation is relation
+    assert plan.placement is Placement.CENTRAL
+    assert plan.view is View.OUTSIDER
+
+
+def test_an_unknown_relation_is_one_clear_line() -> None:
+    with pytest.raises(InvalidArgumentError, match="adjacency must be one of add-"):
+        Protection(
+            PoissonCohort(0.05),
+            clip_norm=1.0,
+            noise_multiplier=1.0,
+            adjacency="both",  # type: ignore[arg-type]
+        )
