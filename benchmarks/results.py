@@ -261,7 +261,7 @@ def table(rows: list[Row]) -> str:
             against = f"{gap.value:+.4f} ({gap.standard_error:.4f})"
         name = task.method
         if task.method == "public":
-            name += f", best of {', '.join(map(str, PUBLIC_ROUNDS))} rounds"
+            name += f", {plan['rounds']} rounds (the best)"
         lines.append(
             "| "
             + " | ".join(
