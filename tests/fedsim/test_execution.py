@@ -146,7 +146,7 @@ def test_killed_at_random_moments_it_ends_the_same(
 ) -> None:
     """Real processes, SIGKILL; each goes on where the last one was killed."""
     outcome, kills = whole[0], 0
-    for seed in range(3):
+    for seed in range(12):
         folder = RunFolder(tmp_path / f"run{seed}")
         found = subprocess.run(
             [
@@ -170,6 +170,8 @@ def test_killed_at_random_moments_it_ends_the_same(
             assert atoms(ledger.spent) == atoms(outcome.statement.event)
         assert folder.finished
         assert not folder.key.exists()
+        if kills >= 8:  # how often a process is hit depends on the machine
+            break
     assert kills >= 8
 
 
