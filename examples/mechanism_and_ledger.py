@@ -1,6 +1,6 @@
 """A private mean, released round by round until its budget is used up.
 
-python examples/mechanism_and_ledger.py
+Run it as ``python examples/mechanism_and_ledger.py``.
 """
 
 import tempfile
