@@ -8,7 +8,7 @@ import pytest
 from drdp import ApproxDP, Gaussian, Laplace, NonPrivate, RandomisedResponse
 from drdp.errors import InvalidArgumentError
 from drdp.mechanisms.gaussian import GaussianMechanism
-from drdp.mechanisms.noise import SecureNoise
+from drdp.mechanisms.noise import SeededNoise
 from drdp.privacy.black_box import audit, judged
 from drdp.privacy.findings import judged_canaries, points
 
@@ -81,7 +81,7 @@ def test_categories_and_variances_tell_as_well_as_means() -> None:
 
 def test_the_real_mechanism_keeps_its_claim() -> None:
     mechanism = GaussianMechanism(noise_multiplier=0.8, clip_norm=2.0)
-    noise = SecureNoise()
+    noise = SeededNoise(8)
     data = np.array([3.0, 4.0])
 
     def release(clients: int) -> object:
