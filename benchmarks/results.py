@@ -33,6 +33,7 @@ from drdp.fedsim.folder import RunFolder
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 LETTERS = "ABCD"
+INF = math.inf
 PUBLIC_ROUNDS = (1, 2, 4)
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -71,12 +72,48 @@ SMALL: dict[str, dict[str, Any]] = COMMON | {
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A run of a regime: its task, and what it sets beyond the regime's settings."""
+
+    task: Task
+    label: str
+    settings: tuple[tuple[str, Any], ...] = ()
+    place: str = "."
+
+
+@dataclass(frozen=True)
 class Regime:
-    """One configuration and the runs on it."""
+    """One configuration and the runs on it, the most telling first."""
 
     name: str
     settings: dict[str, dict[str, Any]]
-    tasks: tuple[Task, ...]
+    trials: tuple[Trial, ...]
+
+
+def trials(*wanted: tuple[str, float, int]) -> tuple[Trial, ...]:
+    """Trials of (method, epsilon, seed); public training for several lengths.
+
+    Public training may overshoot, so that its best number of rounds counts;
+    ``projection64`` is a random projection with the autoencoder's code length.
+    """
+    found = []
+    for method, epsilon, seed in wanted:
+        if method == "public":
+            found += [
+                Trial(
+                    Task("public", INF, seed),
+                    "public",
+                    (("run.rounds", rounds),),
+                    f"rounds{rounds}",
+                )
+                for rounds in PUBLIC_ROUNDS
+            ]
+        elif method == "projection64":
+            task = Task("projection", epsilon, seed)
+            found.append(Trial(task, method, (("code.length", 64),), "length64"))
+        else:
+            found.append(Trial(Task(method, epsilon, seed), method))
+    return tuple(found)
 
 
 HEAD = """# Results
@@ -95,51 +132,51 @@ TITLES = {
     "large": "## Large population: one example a client",
     "small": "## Small population: 300 clients, public data from elsewhere",
 }
-INF = math.inf
 REGIMES = {
     "large": Regime(
         "large",
         LARGE,
-        (
-            Task("fedlora", INF, 0),
-            Task("fedlora", 0.5, 0),
-            Task("public", INF, 0),
-            Task("fedlora", 2.0, 0),
-            Task("pca", 0.5, 0),
-            Task("fedlora", 8.0, 0),
-            Task("fedlora", INF, 1),
-            Task("fedlora", 0.5, 1),
-            Task("fedlora", INF, 2),
-            Task("fedlora", 0.5, 2),
+        trials(
+            ("fedlora", INF, 0),
+            ("fedlora", 0.5, 0),
+            ("public", INF, 0),
+            ("fedlora", INF, 1),
+            ("fedlora", 0.5, 1),
+            ("fedlora", INF, 2),
+            ("fedlora", 0.5, 2),
+            ("fedlora", 2.0, 0),
+            ("fedlora", 8.0, 0),
+            ("pca", 0.5, 0),
+            ("dr-encoder", 0.5, 0),
+            ("projection", 0.5, 0),
+            ("public", INF, 1),
+            ("public", INF, 2),
         ),
     ),
     "small": Regime(
         "small",
         SMALL,
-        (
-            Task("fedlora", INF, 0),
-            Task("pca", 2.0, 0),
-            Task("public", INF, 0),
-            Task("fedlora", 2.0, 0),
-            Task("dr-encoder", 2.0, 0),
-            Task("projection", 2.0, 0),
-            Task("fedlora", INF, 1),
-            Task("pca", 2.0, 1),
-            Task("public", INF, 1),
-            Task("pca", 0.5, 0),
-            Task("pca", 8.0, 0),
-            Task("fedcg", 2.0, 0),
-            Task("fedlora", INF, 2),
-            Task("pca", 2.0, 2),
-            Task("public", INF, 2),
-            Task("pca", INF, 0),
-            Task("dr-encoder", INF, 0),
-            Task("projection", INF, 0),
+        trials(
+            *(("fedlora", INF, seed) for seed in range(3)),
+            *(("pca", 2.0, seed) for seed in range(3)),
+            *(("public", INF, seed) for seed in range(3)),
             *(
-                Task(method, epsilon, 0)
-                for epsilon in (8.0, 0.5)
-                for method in ("fedlora", "dr-encoder", "projection", "fedcg")
+                (method, 2.0, seed)
+                for seed in range(3)
+                for method in ("fedlora", "dr-encoder", "projection64", "projection")
             ),
+            ("fedcg", INF, 0),
+            ("dr-encoder", INF, 0),
+            ("projection64", INF, 0),
+            ("projection", INF, 0),
+            ("pca", INF, 0),
+            *(
+                (method, epsilon, 0)
+                for epsilon in (0.5, 8.0)
+                for method in ("pca", "fedlora", "projection", "dr-encoder")
+            ),
+            ("fedcg", 2.0, 0),
+            ("cent", INF, 0),
         ),
     ),
 }
@@ -149,6 +186,7 @@ REGIMES = {
 class Row:
     """A run and the loss of each held-out example after it."""
 
+    label: str
     done: Finished
     before: HeldOutLoss
     after: HeldOutLoss
@@ -162,19 +200,26 @@ class Row:
 
 def rows_of(regime: Regime, out: Path) -> list[Row]:
     """Every run of a regime that is finished; of public training the best one."""
-    found = []
-    for task in regime.tasks:
-        candidates = []
-        for _, place in variants(task):
-            folder = RunFolder(out / regime.name / place / task.name)
-            if (folder.path / "statement.json").exists():
-                candidates.append(row(task, folder))
-        if candidates:
-            found.append(min(candidates, key=lambda one: one.change.value))
-    return found
+    found: dict[tuple[str, float, int], Row] = {}
+    for trial in regime.trials:
+        folder = RunFolder(out / regime.name / trial.place / trial.task.name)
+        if (folder.path / "statement.json").exists():
+            one = row(trial, folder)
+            key = (trial.label, trial.task.epsilon, trial.task.seed)
+            if key not in found or one.change.value < found[key].change.value:
+                found[key] = one
+    order = list(dict.fromkeys(trial.label for trial in regime.trials))
+    return sorted(
+        found.values(),
+        key=lambda one: (
+            order.index(one.label),
+            -one.done.task.epsilon,
+            one.done.task.seed,
+        ),
+    )
 
 
-def row(task: Task, folder: RunFolder) -> Row:
+def row(trial: Trial, folder: RunFolder) -> Row:
     """One finished run."""
     losses = json.loads((folder.path / "held_out.json").read_text(encoding="utf-8"))
     tokens = np.array(losses["tokens"])
@@ -182,17 +227,18 @@ def row(task: Task, folder: RunFolder) -> Row:
     if plan is None:
         raise SystemExit(f"{folder.path} has no plan")
     return Row(
-        finished(task, folder),
+        trial.label,
+        finished(trial.task, folder),
         HeldOutLoss(np.array(losses["before"]), tokens),
         HeldOutLoss(np.array(losses["after"]), tokens),
         plan,
     )
 
 
-def partner(rows: Iterable[Row], method: str, seed: int, epsilon: float) -> Row | None:
-    """The run of another method with the same seed."""
+def partner(rows: Iterable[Row], label: str, seed: int) -> Row | None:
+    """The run of another method without noise, with the same seed."""
     for one in rows:
-        if one.done.task == Task(method, epsilon, seed):
+        if (one.label, one.done.task.seed, one.done.task.epsilon) == (label, seed, INF):
             return one
     return None
 
@@ -252,14 +298,14 @@ def table(rows: list[Row]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for one in rows:
         task, plan = one.done.task, one.plan
-        best = partner(rows, "fedlora", task.seed, math.inf)
-        open_ = partner(rows, "public", task.seed, math.inf)
+        best = partner(rows, "fedlora", task.seed)
+        open_ = partner(rows, "public", task.seed)
         share = "" if best is None else f"{one.change.value / best.change.value:.0%}"
         against = ""
         if open_ is not None and task.method != "public":
             gap = paired_difference(one.after, open_.after)
             against = f"{gap.value:+.4f} ({gap.standard_error:.4f})"
-        name = task.method
+        name = one.label
         if task.method == "public":
             name += f", {plan['rounds']} rounds (the best)"
         lines.append(
@@ -302,25 +348,25 @@ def noise(plan: dict[str, Any]) -> str:
 def findings(rows: list[Row]) -> str:
     """Averages over seeds of what was run with more than one."""
     lines = []
-    for method, epsilon in dict.fromkeys(
-        (one.done.task.method, one.done.task.epsilon) for one in rows
+    for label, epsilon in dict.fromkeys(
+        (one.label, one.done.task.epsilon) for one in rows
     ):
         some = [
             one
             for one in rows
-            if (one.done.task.method, one.done.task.epsilon) == (method, epsilon)
+            if (one.label, one.done.task.epsilon) == (label, epsilon)
         ]
         shares = [
             one.change.value / best.change.value
             for one in some
-            if (best := partner(rows, "fedlora", one.done.task.seed, math.inf))
+            if (best := partner(rows, "fedlora", one.done.task.seed))
         ]
-        if len(shares) < 2 or (method, epsilon) == ("fedlora", math.inf):
+        if len(shares) < 2 or (label, epsilon) == ("fedlora", math.inf):
             continue
         spread = np.std(shares, ddof=1) / math.sqrt(len(shares))
-        told = "no private data" if method == "public" else f"epsilon {epsilon:g}"
+        told = "no private data" if label == "public" else f"epsilon {epsilon:g}"
         lines.append(
-            f"- {method}, {told}: {np.mean(shares):.0%} of the non-private gain, mean"
+            f"- {label}, {told}: {np.mean(shares):.0%} of the non-private gain, mean"
             f" of {len(shares)} seeds (standard error over seeds {spread:.0%})."
         )
     return "\n".join(lines)
@@ -344,25 +390,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     regime = REGIMES[asked.regime]
     config = configured(regime, asked.dolly, asked.mmlu, asked.out)
-    for task in regime.tasks:
-        for settings, folder in variants(task):
-            for done in compared(
-                changed(config, settings),
-                [task],
-                asked.out / regime.name / folder,
-                tell=say,
-                watch=lambda task, at: say(
-                    f"{task.name} round {at.round}/{at.rounds} {dict(at.metrics)}"
-                ),
-            ):
-                say(f"done {done.folder}: {done.before} -> {done.after}")
-
-
-def variants(task: Task) -> list[tuple[dict[str, Any], str]]:
-    """Public training may overshoot, so it is run for several numbers of rounds."""
-    if task.method != "public":
-        return [({}, ".")]
-    return [({"run.rounds": rounds}, f"rounds{rounds}") for rounds in PUBLIC_ROUNDS]
+    for trial in regime.trials:
+        for done in compared(
+            changed(config, dict(trial.settings)),
+            [trial.task],
+            asked.out / regime.name / trial.place,
+            tell=say,
+            watch=lambda task, at: say(
+                f"{task.name} round {at.round}/{at.rounds} {dict(at.metrics)}"
+            ),
+        ):
+            say(f"done {done.folder}: {done.before} -> {done.after}")
 
 
 def say(text: str) -> None:
