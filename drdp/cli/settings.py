@@ -37,7 +37,11 @@ _TEXT: dict[str, tuple[str, str, str]] = {
         "S",
         "Noise as it is added / clip norm, instead of an epsilon.",
     ),
-    "clip-norm": ("privacy.clip_norm", "C", "A number, or public: from public data."),
+    "clip-norm": (
+        "privacy.clip_norm",
+        "C",
+        "A number; public: from public data; adaptive.",
+    ),
     "code-length": ("code.length", "K", "Numbers in a code."),
     "seed": ("run.seed", "SEED", "Of data, model and local training."),
     "noise": ("run.noise", "HOW", "secure, or seeded: replayable, not private."),

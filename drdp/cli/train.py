@@ -193,6 +193,11 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
         was = found["before"].get(name)
         told = "" if was is None else f"{was:.4f} before, "
         click.echo(f"  {name:<12} {told}{now:.4f} after {found['rounds']} rounds")
+    if found["clip_norm"] is not None:
+        first, last = float(found["plan"]["clip_norm"]), float(found["clip_norm"])
+        click.echo(
+            f"  {'clip norm':<12} {first:.4g} in round 1, {last:.4g} in the last"
+        )
     if not found["noise_is_secret"]:
         click.echo("SIMULATION, NOT PRIVATE: its noise can be replayed from a seed.")
     click.echo(click.wrap_text(statement["statement"], _WIDTH))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from drdp.fedsim.steering import Steering
 from drdp.privacy.events import Adjacency
 from drdp.privacy.statement import Circumstances
 
 __all__ = ["circumstances"]
+
+_STEERED = (
+    "The number of releases and all parameters but the clip norm were fixed without"
+    " looking at the data; the clip norm of a round follows from what earlier rounds"
+    " released."
+)
 
 
 def circumstances(
@@ -18,6 +25,7 @@ def circumstances(
     view: str,
     seeded: bool,
     examples_per_user: int | None = None,
+    steering: Steering | None = None,
     assumed: tuple[str, ...] = (),
 ) -> Circumstances:
     """What a run's event does not know about the run.
@@ -29,6 +37,7 @@ def circumstances(
         clip_norm: The largest L2 norm of one contribution.
         examples_per_user: The most examples of one unit, where examples are drawn
             and clipped one by one.
+        steering: How the clip norm moves; `clip_norm` is then the first one.
         assumed: What else the guarantee rests on.
         placement: Who adds the noise.
         view: What the adversary sees.
@@ -42,12 +51,15 @@ def circumstances(
             " the last bits of released numbers."
         ),
     ]
+    if steering is not None:
+        noted.insert(0, steering.sentence(clip_norm))
     if examples_per_user is not None:
         noted.insert(
             0,
             f"Each {unit} has at most {examples_per_user} examples.  Each of them joins"
             " a round by chance, independently, and is clipped alone to"
-            f" {clip_norm:g}; the adversary does not learn which took part.",
+            f" {'the clip norm' if steering else format(clip_norm, 'g')}; the adversary"
+            " does not learn which took part.",
         )
         clip_norm *= examples_per_user
     missing = [
@@ -68,7 +80,9 @@ def circumstances(
         unit=unit,
         population=population,
         adjacency=adjacency,
-        clip_norm=clip_norm,
+        clip_norm=clip_norm if steering is None else None,
+        bound="" if steering is None else _moving_bound(examples_per_user),
+        choices=None if steering is None else _STEERED,
         placement=placement,
         adversary=f"view {view}",
         output="the parameters after every round",
@@ -77,3 +91,9 @@ def circumstances(
         assumptions=tuple(noted),
         not_covered=tuple(missing),
     )
+
+
+def _moving_bound(examples_per_user: int | None) -> str:
+    """How far one unit moves a sum, in words."""
+    clip = "the clip norm of the round"
+    return clip if examples_per_user is None else f"{examples_per_user} times {clip}"

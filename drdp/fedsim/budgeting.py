@@ -8,9 +8,10 @@ from dataclasses import replace
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
 from drdp.fedsim.config import Config
-from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
+from drdp.fedsim.federation import EXAMPLE_LEVEL, UNCLIPPED, Federation
 from drdp.fedsim.fitting import codec_event
 from drdp.fedsim.protection import Protection, calibrated, rounds_within
+from drdp.fedsim.steering import steering_of
 from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, NonPrivate, atoms
 from drdp.privacy.threat import (
@@ -22,8 +23,6 @@ from drdp.privacy.threat import (
 )
 
 __all__ = ["default_delta", "protected", "stated_size"]
-
-_UNCLIPPED = ("cent", "public", "base")
 
 
 def default_delta(population: int) -> float:
@@ -46,10 +45,28 @@ def _cohort(config: Config, clients: int) -> Cohorts:
 def protected(
     config: Config, people: Federation, delta: float
 ) -> tuple[Protection, int]:
-    """The noise, and how many rounds there are; the clip norm is still 1."""
+    """The noise, and how many rounds there are; the clip norm is still 1.
+
+    Raises:
+        InvalidArgumentError: If the settings leave noise or rounds open, or no noise
+            for the codes beside the count that steers an adaptive clip norm.
+        CalibrationError: If not even one round fits into the budget.
+    """
+    found, rounds = _within_budget(config, people, delta)
+    if found.steering is not None:
+        size = stated_size(config, found)
+        found.codes_noise(
+            size or expected_size(found.cohort, people.trainer.num_clients)
+        )
+    return found, rounds
+
+
+def _within_budget(
+    config: Config, people: Federation, delta: float
+) -> tuple[Protection, int]:
     privacy, method = config.privacy, config.run.method
     clients, wanted = people.trainer.num_clients, config.run.rounds
-    if method in _UNCLIPPED:
+    if method in UNCLIPPED:
         rounds = 0 if method == "base" else _fixed(wanted, method)
         cohort: Cohorts = EveryClient(1)
         if method == "public":
@@ -75,6 +92,7 @@ def protected(
         survivors=privacy.survivors,
         colluding=privacy.colluding,
         examples_per_user=privacy.most_examples if method == "els" else None,
+        steering=steering_of(privacy),
     )
     budget = privacy.epsilon
     if budget is None and privacy.noise_multiplier is None:

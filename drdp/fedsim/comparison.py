@@ -128,7 +128,7 @@ def compared(
     """
     for task in wanted:
         folder = RunFolder(out / task.name)
-        settings = settled(changed(config, task.settings))
+        settings = settled(changed(_shared(config, task), task.settings))
         with folder.locked():
             if folder.started and folder.config() != settings:
                 raise RunFolderError(
@@ -146,6 +146,13 @@ def compared(
                 prepared = run.prepared(tell)
                 run.executed(prepared, partial(watch, task))
         yield finished(task, folder)
+
+
+def _shared(config: Config, task: Task) -> Config:
+    """What a run takes over: an adaptive clip norm only where anything is clipped."""
+    if task.method in _BUDGETLESS and config.privacy.clip_norm == "adaptive":
+        return changed(config, {"privacy.clip_norm": "public"})
+    return config
 
 
 def finished(task: Task, folder: RunFolder) -> Finished:

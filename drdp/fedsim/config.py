@@ -211,8 +211,14 @@ class Privacy:
     epsilon: float | None = _setting(None, _or_nothing(_epsilon))
     delta: float | None = _setting(None, _or_nothing(_probability))
     noise_multiplier: float | None = _setting(None, _or_nothing(_at_least_zero))
-    clip_norm: float | str = _setting("public", _or("public", _positive))
+    clip_norm: float | str = _setting(
+        "public", _or("public", _or("adaptive", _positive))
+    )
     clip_factor: float = _setting(1.0, _positive)
+    clip_start: float | str = _setting("public", _or("public", _positive))
+    clip_quantile: float = _setting(0.5, _probability)
+    clip_learning_rate: float = _setting(0.2, _positive)
+    clip_count_noise: float = _setting(0.05, _positive)
     placement: str = _setting("central", _one_of("central", "distributed", "local"))
     view: str = _setting(
         "outsider", _one_of("messages", "sum", "colluding", "outsider")

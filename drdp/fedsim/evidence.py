@@ -20,7 +20,7 @@ from drdp.fedsim.spending import Book, open_book
 
 __all__ = ["Evidence", "Measured", "Planned", "evidence"]
 
-_APART = ("round", "epsilon", "step_norm", "seconds", "private")
+_APART = ("round", "epsilon", "step_norm", "clip_norm", "seconds", "private")
 
 
 @final
@@ -37,8 +37,9 @@ class Planned:
         update_length: Numbers in an update.
         code_length: Numbers in a code.
         message_bytes: Of one client's message.
-        clip_norm: Of one contribution.
-        noise_multiplier: Noise where it is added / clip norm.
+        clip_norm: Of one contribution; of the first round, where it moves.
+        noise_multiplier: Noise where it is added / clip norm; where the clip norm
+            moves, of codes and count together.
         delta: Of the guarantee.
         alignment: Norm of the mean of clipped codes / clip norm, on public data.
         forecast: In words.
@@ -71,6 +72,7 @@ class Measured:
         seconds: How long the round took; it tells how many clients took part.
         metrics: Held-out metrics, where the round was evaluated.
         private: For the operator alone.
+        clip_norm: Of the round, where it was not the same in all.
     """
 
     round: int
@@ -79,6 +81,7 @@ class Measured:
     seconds: float | None
     metrics: dict[str, float]
     private: dict[str, float]
+    clip_norm: float | None = None
 
 
 @final
@@ -262,6 +265,7 @@ def _measured(record: Any, file: Path, line: int) -> Measured:
             name: _number(value, f"{where}private.{name}", file)
             for name, value in private.items()
         },
+        maybe("clip_norm"),
     )
 
 

@@ -207,6 +207,7 @@ def execute(
                 "round": state.round,
                 "epsilon": spent.upper,
                 "step_norm": report.step_norm,
+                **_clip(report),
                 **_public(found),
                 # One digit: the exact time of a round tells who took part.
                 "seconds": float(f"{seconds:.1g}"),
@@ -237,6 +238,7 @@ def statement_of(prepared: Prepared, event: Event) -> Statement:
             view=str(protection.view),
             seeded=prepared.seeded,
             examples_per_user=protection.examples_per_user,
+            steering=protection.steering,
             assumed=tuple(prepared.assumed),
         ),
         with_risk=NonPrivate() not in atoms(event),
@@ -287,6 +289,12 @@ def _matches(state: State, simulation: Simulation, folder: RunFolder) -> None:
             f" but the model and adapter have {length}; resume with the settings that"
             " the run began with"
         )
+    if (state.clip_norm is None) is not (simulation.protection.steering is None):
+        raise RunFolderError(
+            f"the checkpoint in {folder.path} is damaged: it"
+            f" {'lacks' if state.clip_norm is None else 'has'} an adaptive clip norm,"
+            " against the settings that the run began with"
+        )
 
 
 def _single(state: State) -> NDArray[np.float32]:
@@ -325,6 +333,11 @@ def _cost(event: Event, delta: float) -> Interval:
 
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
+
+
+def _clip(report: Report) -> dict[str, float]:
+    """The round's clip norm, where it is one of what was released."""
+    return {} if report.clip_norm is None else {"clip_norm": report.clip_norm}
 
 
 def _last_metrics(records: list[dict[str, Any]]) -> dict[str, float]:

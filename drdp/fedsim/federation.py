@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from drdp.fedsim.examples import Example
     from drdp.fedsim.partition import Partition
 
-__all__ = ["EXAMPLE_LEVEL", "Federation", "federation", "settled"]
+__all__ = ["EXAMPLE_LEVEL", "UNCLIPPED", "Federation", "federation", "settled"]
 
 EXAMPLE_LEVEL = ("ew-tune", "els")
 """Methods that draw and clip single examples."""
+
+UNCLIPPED = ("cent", "public", "base")
+"""Methods that clip nobody's contribution."""
 
 _MEMORY = 2.5e9  # bytes for clients that train together, beside the model
 
@@ -64,8 +67,17 @@ class Federation:
 
 
 def settled(config: Config) -> Config:
-    """The settings with what a method decides for itself."""
+    """The settings with what a method decides for itself.
+
+    Raises:
+        InvalidArgumentError: If a setting does not go with the method.
+    """
     method = config.run.method
+    if method in UNCLIPPED and config.privacy.clip_norm == "adaptive":
+        raise InvalidArgumentError(
+            f"privacy.clip_norm adaptive does not go with method {method}, which clips"
+            " nobody's contribution; leave privacy.clip_norm out"
+        )
     if method in _GRADIENTS:
         config = replace(config, local=replace(config.local, mode="gradient"))
     if method == "ew-tune":

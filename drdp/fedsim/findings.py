@@ -17,6 +17,7 @@ from drdp.fedsim.config import written
 from drdp.fedsim.digits import roughly, up
 from drdp.fedsim.evidence import Evidence, Measured, Planned
 from drdp.fedsim.spending import Book, accounted, certified, spread, until
+from drdp.fedsim.steering import steering_of
 from drdp.privacy.adjacency import known_adjacency
 from drdp.privacy.chain import Entry
 from drdp.privacy.codec import from_dict
@@ -176,6 +177,7 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
             population=plan.population,
             adjacency=known_adjacency(adjacency),
             clip_norm=plan.clip_norm,
+            steering=steering_of(privacy),
             placement=privacy.placement,
             view=privacy.view,
             seeded=seen.seeded,
@@ -208,6 +210,12 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
         "not_covered": told["not_covered"],
         "risk": _risk(seen, cost),
     }
+
+
+def _clip_norms(seen: Evidence) -> list[list[float]]:
+    """The clip norm of each round, where it was not the same in all."""
+    moved = [one for one in seen.rounds if one.clip_norm is not None]
+    return [[one.round, one.clip_norm or 0.0] for one in _thinned(moved)]
 
 
 def _risk(seen: Evidence, cost: Interval) -> list[Document]:
@@ -255,9 +263,11 @@ def _signal(seen: Evidence, plan: Planned) -> Document:
             total *= math.sqrt(plan.expected_cohort)
         noise = total / plan.expected_cohort
     keeps = seen.config.run.method in _ISOMETRIC and seen.config.code.bits is None
+    keeps = keeps and seen.config.privacy.clip_norm != "adaptive"
     return {
         "forecast": list(plan.forecast),
         "noise_norm": noise if keeps else None,
+        "clip_norms": _clip_norms(seen),
         "alignment": plan.alignment,
         "steps": [
             [one.round, one.step_norm]

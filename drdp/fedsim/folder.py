@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _CONFIG = "config.toml"
-_NOT_METRICS = ("round", "epsilon", "step_norm", "seconds", "private")
+_NOT_METRICS = ("round", "epsilon", "step_norm", "clip_norm", "seconds", "private")
 
 
 @final
@@ -217,6 +217,7 @@ class RunFolder:
             "plan": plan,
             "statement": statement,
             "noise_is_secret": secret,
+            "clip_norm": records[-1].get("clip_norm"),
         }
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
@@ -230,10 +231,13 @@ class RunFolder:
 
     def save(self, state: State) -> None:
         """Keep the state of the run, whole or not at all."""
+        import numpy as np
         from safetensors.numpy import save
 
         arrays = {"parameters": state.parameters}
         arrays |= {f"memory.{name}": array for name, array in state.memory.items()}
+        if state.clip_norm is not None:
+            arrays["clip_norm"] = np.array([state.clip_norm])
         self._write("checkpoint.safetensors", save(arrays, {"round": str(state.round)}))
 
     def load(self) -> State | None:
@@ -260,7 +264,10 @@ class RunFolder:
             for name, array in arrays.items()
             if name.startswith("memory.")
         }
-        return State(done, arrays["parameters"], memory)
+        clip = arrays.get("clip_norm")
+        return State(
+            done, arrays["parameters"], memory, None if clip is None else float(clip[0])
+        )
 
     def log(self, record: Mapping[str, Any]) -> None:
         """One more line of metrics, on disk before this returns."""

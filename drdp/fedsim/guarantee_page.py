@@ -135,6 +135,9 @@ def guarantee_part(found: Document) -> str:
         f" {_PLACEMENTS[told['placement']]}"
     )
     clip = told["clip_norm"]
+    moved = found["signal"]["clip_norms"]
+    if moved and told["noise_multiplier"] > 0.0:
+        noise += ", codes and the count of clipped ones together"
     values = {
         "Epsilon": "∞" if epsilon == math.inf else f"at most {up(epsilon, 6)}",
         "Delta": delta,
@@ -143,7 +146,11 @@ def guarantee_part(found: Document) -> str:
         "Sampling": drawn,
         "Threat model": f"{told['view']}: {_VIEWS[told['view']]}",
         "Noise": noise,
-        "Clip norm": "none" if math.isinf(clip) else about(clip),
+        "Clip norm": "none"
+        if math.isinf(clip)
+        else f"adaptive, {about(clip)} to {about(moved[-1][1])}"
+        if moved
+        else about(clip),
     }
     return section(
         "statement",

@@ -23,6 +23,7 @@ from drdp.errors import (
     UnsoundThreatModelError,
 )
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
+from drdp.fedsim.steering import Steering
 from drdp.privacy.calibration import calibrate, calibrate_count, within
 from drdp.privacy.events import (
     NOTHING,
@@ -69,6 +70,9 @@ class Protection:
             the most that one user may have: the guarantee is then the user's.
         public: Whether all data that is trained on is public: then nothing is
             released about anybody, and noise and clip norm are as they are.
+        steering: How the clip norm follows the norms of codes; `clip_norm` is
+            then that of the first round, and `noise_multiplier` covers the codes
+            and the count that moves it.  None keeps the clip norm as it is.
 
     Raises:
         UnsoundThreatModelError: If no guarantee follows from the combination.
@@ -84,6 +88,7 @@ class Protection:
     colluding: int = 0
     examples_per_user: int | None = None
     public: bool = False
+    steering: Steering | None = None
 
     def __post_init__(self) -> None:
         if self.clip_norm != math.inf or self.noise_multiplier > 0.0:
@@ -104,9 +109,23 @@ class Protection:
         _check_combination(self)
         self.event(0)
 
+    def codes_noise(self, size: float) -> float:
+        """The noise multiplier of the codes alone.
+
+        Args:
+            size: The public expected size of a cohort.
+
+        Raises:
+            InvalidArgumentError: If the count that steers the clip norm cannot be
+                paid for.
+        """
+        if self.steering is None:
+            return self.noise_multiplier
+        return self.steering.codes_noise(self.noise_multiplier, size)
+
     @property
     def noise_std(self) -> float:
-        """The standard deviation of the noise where it is added."""
+        """The noise's standard deviation where it is added, for a fixed clip norm."""
         return self.noise_multiplier * self.clip_norm if self.noisy else 0.0
 
     @property
@@ -157,7 +176,7 @@ class Protection:
     def noise_of_mean(self, num_clients: int) -> float:
         """The noise of each coordinate of the mean, in units of the clip norm."""
         size = expected_size(self.cohort, num_clients)
-        total = self.noise_multiplier
+        total = self.codes_noise(size)
         if self.placement is not Placement.CENTRAL:
             total *= math.sqrt(size)
         return total / size
@@ -274,6 +293,17 @@ def _check_combination(protection: Protection) -> None:
             "random allocation is accounted for with central noise and an outsider's"
             " view only: with noise at the clients the number of noise shares would"
             " show who takes part; use a cohort of fixed size"
+        )
+    if protection.steering is not None and not central:
+        raise UnsoundThreatModelError(
+            "privacy.clip_norm adaptive needs placement central, got"
+            f" {protection.placement}: the count of clipped codes is noised once, by"
+            " whoever adds up, and clients' own noise does not cover it; use a fixed"
+            " clip norm"
+        )
+    if protection.steering is not None and protection.clip_norm == math.inf:
+        raise InvalidArgumentError(
+            "privacy.clip_norm adaptive needs a finite norm to begin with, got inf"
         )
     if protection.examples_per_user is None:
         return

@@ -151,6 +151,11 @@ def _checked(target: Target) -> Target:
             f"{target.about} must clip what private clients send and release it, or"
             " there is nothing to audit; audit a method with noise"
         )
+    if plan.steering is not None:
+        raise InvalidArgumentError(
+            f"{target.about} has an adaptive clip norm, but canaries are made for one"
+            " that stays; audit it with a number as privacy.clip_norm"
+        )
     if plan.examples_per_user is not None:
         raise InvalidArgumentError(
             f"{target.about} protects users who have several examples, but canaries"

@@ -205,6 +205,22 @@ def _signal(found: Document, figures: Figures) -> str:
                 whole=True,
             ),
         ]
+    moved = told["clip_norms"]
+    if moved:
+        caption = "Clip norm by round"
+        rows = [[str(r), about(norm)] for r, norm in moved]
+        parts.append(
+            figures.figure(
+                caption,
+                f"from {about(moved[0][1])} to {about(moved[-1][1])}",
+                [Line("clip norm", moved, 2)],
+                "round",
+                "clip norm",
+                table(caption, ("round", "clip norm"), rows, numbers=(0, 1)),
+                from_zero=True,
+                whole=True,
+            )
+        )
     return section("signal", "Signal and noise", parts)
 
 

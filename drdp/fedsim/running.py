@@ -255,7 +255,10 @@ def _sized(
 ) -> tuple[Protection, Server, float | None]:
     """Clip norm and server step from public updates, where they are wanted."""
     privacy, server = config.privacy, config.server
-    given = None if isinstance(privacy.clip_norm, str) else privacy.clip_norm
+    wanted = privacy.clip_norm
+    if wanted == "adaptive":
+        wanted = privacy.clip_start
+    given = None if isinstance(wanted, str) else wanted
     rate, alignment = server.learning_rate, None
     unclipped = protection.clip_norm == math.inf
     if (given is None and not unclipped) or server.step_norm is not None:

@@ -11,6 +11,7 @@ from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
+from drdp.fedsim.protection import Protection
 from drdp.fedsim.simulate import Simulation
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import NonPrivate, atoms
@@ -39,6 +40,7 @@ def plan_of(
     what = "examples" if config.run.method in EXAMPLE_LEVEL else "clients"
     what = "public clients" if config.run.method == "public" else what
     clip = "inf" if protection.clip_norm == math.inf else protection.clip_norm
+    codes_noise = protection.codes_noise(simulation.divisor(clients))
     told: dict[str, list[str]] = {
         "Plan": [
             (
@@ -55,6 +57,7 @@ def plan_of(
                 f" multiplier {protection.noise_multiplier:.6g}"
                 f" ({protection.placement})"
             ),
+            *_steered(protection, codes_noise),
             _cost(exposed, cost, delta),
         ]
     }
@@ -85,6 +88,7 @@ def plan_of(
         "message_bytes": _message_bytes(codec),
         "clip_norm": clip,
         "noise_multiplier": protection.noise_multiplier,
+        "codes_noise_multiplier": codes_noise,
         "server_learning_rate": simulation.server.learning_rate,
         "alignment": alignment,
         "delta": delta,
@@ -92,6 +96,16 @@ def plan_of(
         "forecast": None if ahead is None else ahead.verdict,
         "told": told,
     }
+
+
+def _steered(protection: Protection, codes_noise: float) -> list[str]:
+    """What a clip norm that moves means."""
+    if protection.steering is None:
+        return []
+    told = [protection.steering.sentence(protection.clip_norm)]
+    if protection.noisy:
+        told.append(f"Codes alone have the noise multiplier {codes_noise:.6g}.")
+    return told
 
 
 def _up(value: float) -> str:

@@ -61,7 +61,8 @@ class AdaptiveClip:
 
     Absence must mean no share: a unit that is absent, or under ``ZERO_OUT``
     contributes zero, adds neither an update nor a share, and then moves the sum
-    of shares by 1/2.  A null unit that reports a norm of 0 moves it by 1; state
+    of shares by 1/2.  So `share` gives 0 for a contribution of zeros.  A null
+    unit whose contribution is not zero may move the sum by 1; state
     ``REPLACE_ONE`` for that.
     """
 
@@ -119,8 +120,11 @@ class AdaptiveClip:
     def share(self, bounded: Bounded) -> float:
         """What one contribution adds to the count: 1/2, or -1/2 where it was clipped.
 
-        One with entries that were not finite counts as clipped.
+        One with entries that were not finite counts as clipped, and one of zeros
+        not at all, as if it were absent.
         """
+        if bounded.norm == 0.0 and not bounded.zeroed:
+            return 0.0
         return -SHARE if bounded.clipped else SHARE
 
     def step(self, shares: float, rng: NoiseSource) -> AdaptiveClip:

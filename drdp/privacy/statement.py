@@ -94,6 +94,7 @@ class Circumstances:
         population: How many units there are.
         adjacency: The neighbouring relation; read off the event if it has one.
         clip_norm: The largest L2 norm of one contribution.
+        bound: That norm in words, where no single number says it.
         placement: Who adds the noise: ``"central"``, ``"distributed"``, ...
         adversary: What the adversary sees, in words.
         output: What is released, e.g. ``"every round's model"``.
@@ -108,6 +109,7 @@ class Circumstances:
     population: int | None = None
     adjacency: Adjacency | None = None
     clip_norm: float | None = None
+    bound: str = ""
     placement: str | None = None
     adversary: str | None = None
     output: str | None = None
@@ -237,6 +239,7 @@ class Statement:
         unit = self.circumstances.unit or "privacy unit"
         clip = self.circumstances.clip_norm
         bound = "the clip norm" if clip is None else f"{clip:g}"
+        bound = self.circumstances.bound or bound
         lines = [line.format(unit=unit, bound=bound) for line in _ASSUMED]
         lines.append(self.circumstances.choices or _FIXED)
         if self._sampling() != "none":

@@ -1,7 +1,8 @@
 """A prepared run of the linear trainer, and the same run as its own process.
 
 ``python -m tests.fedsim.prepared FOLDER`` begins or resumes it; with a seed as
-well, processes are killed at random moments until one comes to the end.
+well, processes are killed at random moments until one comes to the end; with
+``steered`` after that, its clip norm is adaptive.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,24 +26,34 @@ from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Simulation
+from drdp.fedsim.steering import Steering
 from drdp.privacy.fixed_budget import FixedBudget
 from drdp.privacy.ledger import Ledger
 from drdp.privacy.threat import PoissonCohort
 from tests.fedsim.linear import LinearTrainer
 
 ROUNDS, DELTA = 8, 1e-5
+STEERING = Steering(quantile=0.7, learning_rate=0.5, count_noise=0.25)
 KEY = bytes(range(32))
 
 
 def prepared(
-    cohort: Cohorts | None = None, rounds: int = ROUNDS, **more: object
+    cohort: Cohorts | None = None,
+    rounds: int = ROUNDS,
+    steering: Steering | None = None,
+    **more: object,
 ) -> Prepared:
     """The run; Adam on the server, so that there is memory to keep."""
     trainer = LinearTrainer()
     simulation = Simulation(
         trainer,
         Identity(trainer.num_parameters),
-        Protection(cohort or PoissonCohort(0.3), clip_norm=0.5, noise_multiplier=2.0),
+        Protection(
+            cohort or PoissonCohort(0.3),
+            clip_norm=0.5,
+            noise_multiplier=2.0,
+            steering=steering,
+        ),
         Server("adam", 0.1),
     )
 
@@ -94,7 +106,7 @@ def executed(
         return execute(run, folder, ledger, watch=watch)
 
 
-def killed(where: Path, cohort: Cohorts, seed: int) -> int:
+def killed(where: Path, run: Callable[[], Prepared], seed: int) -> int:
     """Run it in child processes, killing each after a while; how many were killed."""
     rng, kills = random.Random(seed), 0
     begun(where)  # whose key is known, so that the result is
@@ -103,7 +115,7 @@ def killed(where: Path, cohort: Cohorts, seed: int) -> int:
         if child == 0:
             status = 1
             try:
-                executed(RunFolder(where), prepared(cohort))
+                executed(RunFolder(where), run())
                 status = 0
             except Exception:  # noqa: BLE001  # told, and then the process ends
                 traceback.print_exc()
@@ -119,10 +131,11 @@ def killed(where: Path, cohort: Cohorts, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    folder, drawn = Path(sys.argv[1]), PoissonCohort(0.3)
+    folder, steered = Path(sys.argv[1]), sys.argv[3:] == ["steered"]
+    run = partial(prepared, PoissonCohort(0.3), steering=STEERING if steered else None)
     if len(sys.argv) == 2:
-        executed(begun(folder), prepared(drawn))
+        executed(begun(folder), run())
     else:
         warm = Path(tempfile.mkdtemp()) / "warm"
-        executed(begun(warm), prepared(drawn))  # what children would all compute
-        sys.stdout.write(f"{killed(folder, drawn, int(sys.argv[2]))}\n")
+        executed(begun(warm), run())  # what children would all compute
+        sys.stdout.write(f"{killed(folder, run, int(sys.argv[2]))}\n")

@@ -101,7 +101,8 @@ def test_shares_are_half_up_or_down() -> None:
     assert clip.share(clip_l2(np.array([0.5]), 1.0)) == 0.5
     assert clip.share(clip_l2(np.array([5.0]), 1.0)) == -0.5
     assert clip.share(clip_l2(np.array([0.5, np.nan]), 1.0)) == -0.5
-    assert clip.share(clip_l2(np.zeros(1), 1.0)) == 0.5
+    assert clip.share(clip_l2(np.full(1, np.nan), 1.0)) == -0.5
+    assert clip.share(clip_l2(np.zeros(1), 1.0)) == 0.0  # as if it were absent
 
 
 @pytest.mark.parametrize("shares", [1e300, -1e300])
