@@ -209,8 +209,6 @@ def execute(
                 "step_norm": report.step_norm,
                 **_clip(report),
                 **_public(found),
-                # One digit: the exact time of a round tells who took part.
-                "seconds": float(f"{seconds:.1g}"),
                 "private": asdict(report.private) | {"seconds": round(seconds, 3)},
             }
         )

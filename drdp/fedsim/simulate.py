@@ -218,8 +218,11 @@ def simulate(
 
     Guarantees:
         Nothing that depends on a round's cohort leaves before its charge is
-        recorded, except a report's `private` part.  Memory does not grow with
-        the cohort.
+        recorded, except a report's `private` part.  Of each client a number of
+        eight bytes stays for the round, and besides only the messages that an
+        observer is to see: memory does not grow with the cohort.
+        No client's numbers end a run: an update that is not finite, or that the
+        codec cannot take, counts as zero.
     """
     now = simulation.start() if state is None else state
     if now.round == 0 and simulation.compressor.event != NOTHING:
@@ -249,11 +252,19 @@ def _round(
     cohort = draw(protection.cohort, trainer.num_clients, state.round, randomness)
     protection.check_round(len(cohort))
     codec = codec_of(simulation.compressor, state.round)
-    total = Total(simulation, codec, state.round, randomness, state.clip_norm)
-    total.keeps = observe is not None
+    total = Total(
+        simulation,
+        codec,
+        state.round,
+        randomness,
+        cohort,
+        state.clip_norm,
+        keeps=observe is not None,
+    )
     start = state.parameters.astype(np.float32)
     for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
         total.add(update)
+    total.complete()
     event = protection.event(state.round)
     digest = total.digest
     if event != NOTHING:

@@ -1,12 +1,21 @@
-"""The running sum of a round's bounded codes, and what was seen on the way."""
+"""The sum of a round's bounded codes, whatever one client's training gave.
+
+What a client sends can change the sum, within its bound, and nothing else: not
+whether the round takes place, nor what the others add.  An update that is not
+finite, or that the codec cannot take, counts as zero.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from array import array
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
+from drdp.errors import InvalidArgumentError
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.trainer import Update
 from drdp.privacy.threat import Placement, View
@@ -29,9 +38,10 @@ class Diagnostics:
 
     Args:
         clients: How many took part.
-        loss: Their mean training loss.
+        loss: Their mean training loss, of those whose loss is finite.
         clipped: The share of contributions that were cut down.
-        zeroed: How many contributions had entries that were not finite.
+        zeroed: How many contributions counted as zero, because training diverged
+            or the trainer gave none.
         signal_to_noise: Norm of the sum of codes / expected norm of the noise.
         kept: Cosine between the mean update and its decoded code, without noise.
         code_norm: Median norm of a code before clipping.
@@ -50,12 +60,22 @@ class Diagnostics:
 class Total:
     """A round's sum of bounded codes, and of shares where the clip norm is steered.
 
+    An update is encoded, bounded, noised and added, and then forgotten.
+
     Args:
         simulation: The parts of the run.
         codec: Of the round.
         round_: The round's number, from 0.
         randomness: Where noise comes from.
+        cohort: Who was asked, each of them once.
         clip_norm: Of the round, where it is steered; None for the run's own.
+        keeps: Whether messages are held for an observer.
+
+    Guarantees:
+        Each client of the cohort adds one vector of norm at most the clip norm,
+        which depends on its own update alone, and zero where that update, its
+        loss or its code is not finite or the codec refuses it.  No update that has
+        the right length raises anything, warnings included.
     """
 
     def __init__(
@@ -64,64 +84,65 @@ class Total:
         codec: Compressor,
         round_: int,
         randomness: Randomness,
+        cohort: Sequence[int],
         clip_norm: float | None = None,
+        *,
+        keeps: bool = False,
     ) -> None:
         import numpy as np
 
         protection = simulation.protection
-        self._protection, self._codec, self._round = protection, codec, round_
-        self._randomness = randomness
+        self._codec, self._round, self._randomness = codec, round_, randomness
         self._mechanism = simulation.mechanism(clip_norm)
         self._rule: AdaptiveClip | None = simulation.rule(clip_norm)
         self._central = protection.placement is Placement.CENTRAL
+        self._awaited = dict.fromkeys(cohort)
         self.shares = 0.0  # halves: their sum is exact
         self.sum = np.zeros(codec.code_length)
         self._codes = np.zeros(codec.code_length)
         self._updates = np.zeros(codec.update_length)
-        self._norms: list[float] = []
-        self._losses: list[float] = []
-        self._zeroed = 0
-        self.keeps = False
-        self._messages: list[tuple[int, NDArray[np.float64]]] = []
+        self._norms = array("d")
+        self._loss, self._measured, self._zeroed = 0.0, 0, 0
+        shown = {View.MESSAGES: None, View.COLLUDING: protection.colluding}
+        self._messages: deque[tuple[int, NDArray[np.float64]]] = deque(
+            maxlen=shown.get(protection.view, 0) if keeps else 0
+        )
 
     def add(self, update: Update) -> None:
-        """Encode, bound and add one client's update, with its noise if it has some."""
+        """Encode, bound and add one client's update, with its noise if it has some.
+
+        Raises:
+            InvalidArgumentError: If the client was not asked, or gave an update
+                before, or the update has another length or no numbers: the trainer
+                is at fault, not the client's data.
+        """
         import numpy as np
 
-        finite = bool(np.isfinite(update.delta).all())
-        self._zeroed += not finite
-        clean = update.delta
-        if not finite:
-            clean = np.nan_to_num(clean, nan=0.0, posinf=0.0, neginf=0.0)
-        code = self._codec.encode(clean)
-        self._updates += clean
-        self._codes += code
-        self._norms.append(float(np.linalg.norm(code.astype(np.float64))))
-        self._losses.append(update.loss)
-        value = code.astype(np.float64)
-        if self._mechanism is not None:
-            bounded = self._mechanism.bounded(value)
-            value = np.asarray(bounded.value, dtype=np.float64)
-            if self._rule is not None:
-                self.shares += self._rule.share(bounded)
-        if self._mechanism is not None and not self._central:
-            digest = hashlib.sha256(value.tobytes()).digest()
-            source = self._randomness.source(
-                "message", self._round, update.client, digest
+        if update.client not in self._awaited:
+            raise InvalidArgumentError(
+                f"the trainer gave an update of client {update.client}, who was not"
+                " asked or has given one already: it would count more than its bound"
             )
-            value = np.asarray(self._mechanism.release(value, source))
-        if self.keeps and not self._central:
-            self._messages.append((update.client, value))
-        self.sum += value
+        del self._awaited[update.client]
+        delta = np.asarray(update.delta)
+        length = self._codec.update_length
+        if delta.shape != (length,) or delta.dtype.kind != "f":
+            raise InvalidArgumentError(
+                f"the trainer gave an update of shape {delta.shape} and type"
+                f" {delta.dtype}, but parameters are {length} floating-point numbers"
+            )
+        with np.errstate(all="ignore"):
+            code = self._code(delta, update.loss)
+        self._add(update.client, code)
+        if math.isfinite(update.loss):
+            self._loss += float(update.loss)
+            self._measured += 1
 
-    def seen(self) -> dict[int, NDArray[np.float64]]:
-        """The messages that the view shows, to be asked for after the charge."""
-        protection = self._protection
-        if protection.view is View.MESSAGES:
-            return dict(self._messages)
-        if protection.view is View.COLLUDING and protection.colluding:
-            return dict(self._messages[-protection.colluding :])
-        return {}
+    def complete(self) -> None:
+        """Count clients of whom no update came as zero, with their noise."""
+        for client in list(self._awaited):
+            del self._awaited[client]
+            self._add(client, None)
 
     @property
     def digest(self) -> bytes:
@@ -134,6 +155,10 @@ class Total:
         if self._rule is not None:
             content += f" {self.shares!r} {self._rule.clip_norm!r}".encode()
         return hashlib.sha256(content).digest()
+
+    def seen(self) -> dict[int, NDArray[np.float64]]:
+        """The messages that the view shows, to be asked for after the charge."""
+        return dict(self._messages)
 
     def released(self, digest: bytes) -> NDArray[np.float64]:
         """The sum as it may leave."""
@@ -157,7 +182,7 @@ class Total:
 
         clients, noise, limit = len(self._norms), 0.0, math.inf
         if self._mechanism is not None:
-            noise = self._mechanism.noise_std * math.sqrt(len(self.sum))
+            noise = self._mechanism.noise_std * math.sqrt(self._codec.code_length)
             limit = self._mechanism.clip_norm or math.inf
         decoded = self._codec.decode(self._codes / max(clients, 1))
         if not self._central:
@@ -165,13 +190,55 @@ class Total:
         signal = float(np.linalg.norm(self._codes))
         return Diagnostics(
             clients=clients,
-            loss=float(np.mean(self._losses)) if clients else math.nan,
+            loss=self._loss / self._measured if self._measured else math.nan,
             clipped=sum(n > limit for n in self._norms) / max(clients, 1),
             zeroed=self._zeroed,
             signal_to_noise=signal / noise if noise > 0.0 else math.inf,
             kept=_cosine(self._updates, decoded),
             code_norm=float(np.median(self._norms)) if clients else math.nan,
         )
+
+    def _code(self, delta: NDArray[Any], loss: float) -> NDArray[np.float64] | None:
+        """The code of an update; None where it counts as zero."""
+        import numpy as np
+
+        if not (math.isfinite(loss) and bool((np.abs(delta) <= _LARGEST).all())):
+            return None
+        try:
+            code = self._codec.encode(delta.astype(np.float32, copy=False))
+        except InvalidArgumentError:  # the length is right, so it is the numbers
+            return None
+        wide = code.astype(np.float64)
+        if not bool((np.abs(wide) <= _LARGEST).all()):
+            return None
+        self._updates += delta
+        return wide
+
+    def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
+        import numpy as np
+
+        if code is None:
+            self._zeroed += 1
+            code = np.zeros(self._codec.code_length)
+        self._codes += code
+        self._norms.append(float(np.linalg.norm(code)))
+        value = code
+        if self._mechanism is not None:
+            bounded = self._mechanism.bounded(code)
+            value = np.asarray(bounded.value, dtype=np.float64)
+            if self._rule is not None:
+                self.shares += self._rule.share(bounded)
+        if self._mechanism is not None and not self._central:
+            digest = hashlib.sha256(value.tobytes()).digest()
+            source = self._randomness.source("message", self._round, client, digest)
+            value = np.asarray(self._mechanism.release(value, source))
+        if not self._central:
+            self._messages.append((client, value))
+        self.sum += value
+
+
+_LARGEST = 1e30
+"""Of a number in an update or a code; beyond it float32 sums of squares overflow."""
 
 
 def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
