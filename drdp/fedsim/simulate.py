@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -201,8 +203,9 @@ def simulate(
 
     Guarantees:
         Nothing that depends on a round's cohort leaves before its charge is
-        recorded, except a report's `private` part.  Memory does not grow with
-        the cohort.
+        recorded, except a report's `private` part.  Of each client a number of
+        eight bytes stays for the round, and besides only the messages that an
+        observer is to see: memory does not grow with the cohort.
     """
     now = simulation.start() if state is None else state
     if now.round == 0 and simulation.compressor.event != NOTHING:
@@ -286,7 +289,10 @@ def local_seed(seed: int, round_: int) -> int:
 
 
 class _Total:
-    """The running sum of a round's bounded codes, and what was seen on the way."""
+    """The running sum of a round's bounded codes, and what was seen on the way.
+
+    An update is encoded, bounded, noised and added, and then forgotten.
+    """
 
     def __init__(
         self,
@@ -304,11 +310,13 @@ class _Total:
         self.sum = np.zeros(codec.code_length)
         self._codes = np.zeros(codec.code_length)
         self._updates = np.zeros(codec.update_length)
-        self._norms: list[float] = []
-        self._losses: list[float] = []
-        self._zeroed = 0
+        self._norms = array("d")
+        self._loss, self._zeroed = 0.0, 0
         self.keeps = False
-        self._messages: list[tuple[int, NDArray[np.float64]]] = []
+        shown = {View.MESSAGES: None, View.COLLUDING: simulation.protection.colluding}
+        self._messages: deque[tuple[int, NDArray[np.float64]]] = deque(
+            maxlen=shown.get(simulation.protection.view, 0)
+        )
 
     def add(self, update: Update) -> None:
         """Encode, bound and add one client's update, with its noise if it has some."""
@@ -323,7 +331,7 @@ class _Total:
         self._updates += clean
         self._codes += code
         self._norms.append(float(np.linalg.norm(code.astype(np.float64))))
-        self._losses.append(update.loss)
+        self._loss += update.loss
         bounded = code.astype(np.float64)
         if self._mechanism is not None:
             bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
@@ -339,12 +347,7 @@ class _Total:
 
     def seen(self) -> dict[int, NDArray[np.float64]]:
         """The messages that the view shows, to be asked for after the charge."""
-        protection = self._simulation.protection
-        if protection.view is View.MESSAGES:
-            return dict(self._messages)
-        if protection.view is View.COLLUDING and protection.colluding:
-            return dict(self._messages[-protection.colluding :])
-        return {}
+        return dict(self._messages)
 
     def released(self, digest: bytes) -> NDArray[np.float64]:
         """The sum as it may leave."""
@@ -368,7 +371,7 @@ class _Total:
         signal = float(np.linalg.norm(self._codes))
         return Diagnostics(
             clients=clients,
-            loss=float(np.mean(self._losses)) if clients else math.nan,
+            loss=self._loss / clients if clients else math.nan,
             clipped=sum(n > protection.clip_norm for n in self._norms)
             / max(clients, 1),
             zeroed=self._zeroed,
