@@ -9,18 +9,26 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from drdp.errors import RunFolderError
 from drdp.fedsim.config import Config
+from drdp.fedsim.exams import known_results
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.spending import Book, open_book
 
 __all__ = ["Evidence", "Measured", "Planned", "evidence"]
 
-_APART = ("round", "epsilon", "step_norm", "seconds", "private")
+_APART = (
+    "round",
+    "epsilon",
+    "step_norm",
+    "seconds",
+    "standard_errors",
+    "private",
+)
 
 
 @final
@@ -93,6 +101,7 @@ class Evidence:
         rounds: Its metrics.
         statement: The statement that it ended with; None while it goes on.
         book: Its ledger; None before it was opened.
+        benchmarks: Marks by benchmark; see `drdp.fedsim.exams.known_results`.
     """
 
     name: str
@@ -101,6 +110,7 @@ class Evidence:
     rounds: tuple[Measured, ...]
     statement: dict[str, Any] | None
     book: Book | None
+    benchmarks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -159,6 +169,7 @@ def evidence(folder: RunFolder) -> Evidence:
         rounds,
         statement,
         book,
+        known_results(folder.answers()),
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from drdp.compression.layout import Layout
     from drdp.fedsim.evaluation import HeldOutLoss
     from drdp.fedsim.examples import Example
+    from drdp.fedsim.exams import Grader
     from drdp.fedsim.partition import Partition
 
 __all__ = ["EXAMPLE_LEVEL", "Federation", "federation", "settled"]
@@ -51,6 +52,7 @@ class Federation:
         examples: How many private examples there are.
         save_adapter: Writes parameters in the adapter's own format.
         measure: The loss of each held-out example.
+        grade: Which questions a model with some parameters answers rightly.
     """
 
     trainer: Trainer
@@ -61,6 +63,7 @@ class Federation:
     examples: int
     save_adapter: Callable[[NDArray[np.float32], Path], None]
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
+    grade: Grader | None = None
 
 
 def settled(config: Config) -> Config:
@@ -91,6 +94,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         ModelError: If there is no such model, or it lacks the target layers.
     """
     from drdp.compression.layout import Layout
+    from drdp.fedsim.choices import grade
     from drdp.fedsim.data import read_rows, split_rows
     from drdp.fedsim.examples import encode_rows
     from drdp.fedsim.local import LocalSteps, LoraShape
@@ -174,6 +178,9 @@ def federation(config: Config, tell: Tell) -> Federation:
         examples=sum(map(len, parts)),
         save_adapter=trainer.save_adapter,
         measure=trainer.measure,
+        grade=lambda parameters, questions: grade(
+            questions, trainer.scorer(parameters), language.tokenizer
+        ),
     )
 
 

@@ -7,6 +7,7 @@
 - ``checkpoint.safetensors``: the state after the last whole round;
 - ``secret.key``: the key of cohorts and noise, erased at the end;
 - ``held_out.json``: the loss of each held-out example, before and after;
+- ``questions.json``: the answers to benchmarks, before and after;
 - ``adapter/``, ``statement.txt``, ``statement.json``: the result.
 """
 
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, final
 from drdp.errors import InvalidArgumentError, MissingPackageError, RunFolderError
 from drdp.fedsim.config import Config, read, written
 from drdp.fedsim.documents import finite, toml
+from drdp.fedsim.exams import known_results
 
 if TYPE_CHECKING:
     from drdp.fedsim.simulate import State
@@ -29,7 +31,15 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _CONFIG = "config.toml"
-_NOT_METRICS = ("round", "epsilon", "step_norm", "seconds", "private")
+_QUESTIONS = "questions.json"
+_NOT_METRICS = (
+    "round",
+    "epsilon",
+    "step_norm",
+    "seconds",
+    "standard_errors",
+    "private",
+)
 
 
 @final
@@ -214,10 +224,22 @@ class RunFolder:
             "rounds": records[-1]["round"],
             "before": measured[0],
             "after": measured[-1],
+            "benchmarks": known_results(self.answers()),
             "plan": plan,
             "statement": statement,
             "noise_is_secret": secret,
         }
+
+    def answers(self) -> dict[str, Any]:
+        """What is kept of benchmarks; empty where none were asked."""
+        try:
+            return self._read_json(_QUESTIONS)
+        except FileNotFoundError:
+            return {}
+
+    def keep_answers(self, kept: Mapping[str, Any]) -> None:
+        """Keep what was answered, whole or not at all."""
+        self.write_json(_QUESTIONS, kept)
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """A JSON file, whole or not at all."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from drdp.compression.protocol import Compressor
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
+from drdp.fedsim.exams import Exam
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.simulate import Simulation
@@ -27,6 +29,7 @@ def plan_of(
     delta: float,
     alignment: float | None,
     ahead: Forecast | None,
+    asked: Sequence[Exam] = (),
 ) -> dict[str, Any]:
     """The plan as it is written down and shown."""
     protection, codec = simulation.protection, simulation.compressor
@@ -58,6 +61,9 @@ def plan_of(
             _cost(exposed, cost, delta),
         ]
     }
+    if asked:
+        many = ", ".join(f"{len(exam.questions):,} of {exam.name}" for exam in asked)
+        told["Plan"].append(f"questions asked before and after: {many}")
     if ahead is not None:
         told["Forecast"] = ahead.sentences()
         if ahead.verdict in ("weak", "hopeless") and cost is not None:
