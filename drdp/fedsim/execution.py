@@ -317,7 +317,7 @@ def _paid(payer: Book, event: Event, folder: RunFolder) -> None:
         )
 
 
-def _amend(folder: RunFolder, found: Mapping[str, Any]) -> None:
+def _amend(folder: RunFolder, found: dict[str, Any]) -> None:
     """Metrics of the last round, which turned out to be the last one too late."""
     record = folder.records()[-1] | found
     folder.rewind(record["round"] - 1)

@@ -12,6 +12,7 @@ from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
 from drdp.fedsim.exams import Exam
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
+from drdp.fedsim.fitting import setup_numbers
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.simulate import Simulation
 from drdp.privacy.curves import Interval
@@ -19,6 +20,8 @@ from drdp.privacy.events import NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 __all__ = ["plan_of"]
+
+_NUMBER_BYTES = 4  # of what is sent before the first round, as float32
 
 
 def plan_of(
@@ -89,6 +92,8 @@ def plan_of(
         "update_length": codec.update_length,
         "code_length": codec.code_length,
         "message_bytes": _message_bytes(codec),
+        "setup_numbers": setup_numbers(config, people.layout),
+        "setup_bytes": _NUMBER_BYTES * setup_numbers(config, people.layout),
         "clip_norm": clip,
         "noise_multiplier": protection.noise_multiplier,
         "server_learning_rate": simulation.server.learning_rate,

@@ -250,5 +250,5 @@ def test_a_run_that_goes_on_ends_alike_and_not_with_other_questions(
     sst2 = tmp_path / "questions" / "sst2.tsv"
     sst2.write_text(sst2.read_text().replace("funny", "cold"))
     other = Run.resumed(RunFolder(tmp_path / "copy"))
-    with pytest.raises(RunFolderError, match="evaluation.sst2 are not those"):
+    with pytest.raises(RunFolderError, match=r"evaluation\.sst2 are not those"):
         other.executed(other.prepared(lambda text: None))
