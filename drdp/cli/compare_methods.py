@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drdp.cli import options
-from drdp.cli.numbers import plain
 from drdp.cli.render import columns, json_text
 from drdp.cli.settings import METHOD_TABLE, Settings, run_settings
 
 if TYPE_CHECKING:
     from drdp.fedsim.comparison import Finished, Task
     from drdp.fedsim.execution import Progress
+    from drdp.fedsim.tables import Table
 
 __all__ = ["compare_methods"]
 
 _MOST = 20
-_DATALESS = ("base", "public")
+_WIDTH = 79
 
 
 def _budget(text: str) -> float:
@@ -34,10 +34,22 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+def _known_suffix(
+    context: click.Context, parameter: click.Parameter, files: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    for file in files:
+        if file.suffix not in (".md", ".csv"):
+            raise click.BadParameter(f"must end in .md or .csv, got {file}")
+        if not file.parent.is_dir():  # now, rather than after all runs
+            raise click.BadParameter(f"there is no folder {file.parent}")
+    return files
+
+
 @options.command(
     examples="""
 drdp compare-methods --methods base,fedlora,pca --epsilons inf,2 --out runs
 drdp compare-methods --model tiny --rounds 2 --out compared --json
+drdp compare-methods --set evaluation.mmlu=mmlu --out runs --export runs.md
 """,
     table=METHOD_TABLE,
 )
@@ -70,6 +82,14 @@ drdp compare-methods --model tiny --rounds 2 --out compared --json
     required=True,
     help="The folder of all runs; what is finished there is not run again.",
 )
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_known_suffix,
+    multiple=True,
+    metavar="FILE",
+    help="Write the tables to a .md file, or every run to a .csv; repeatable.",
+)
 @options.as_json
 def compare_methods(
     *,
@@ -78,16 +98,19 @@ def compare_methods(
     epsilons: list[float],
     seeds: list[int],
     out: Path,
+    export: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Methods by budgets on one configuration.
 
     Runs every method at every budget, and prints held-out metrics by method and
-    budget, what each run guarantees, and what it sends.  It can be interrupted
-    and started again: finished runs are kept.
+    budget, benchmarks by discipline, what each run guarantees, and what it
+    sends.  It can be interrupted and started again: finished runs are kept.
     """
+    from drdp.compression.communication import table_five
     from drdp.fedsim.comparison import compared, tasks
     from drdp.fedsim.models import training_packages
+    from drdp.fedsim.tables import as_csv, as_markdown, told
 
     training_packages()
     wanted = tasks(methods, epsilons, seeds)
@@ -100,13 +123,29 @@ def compare_methods(
             watch=_watch,
         )
     )
+
+    def text(kind: str) -> str:
+        if kind == ".csv":
+            return as_csv(found)
+        return as_markdown(told(found, methods, epsilons, short=False))
+
+    _exported(export, text)
     if as_json:
-        click.echo(json_text({"runs": [_record(run) for run in found]}))
+        paper = table_five()
+        figures = {
+            "updates": paper.updates,
+            "statistics": paper.statistics,
+            "ratio": paper.ratio,
+            "updates_bytes": 4 * paper.updates,
+            "statistics_bytes": 4 * paper.statistics,
+        }
+        runs = [_record(run) for run in found]
+        click.echo(json_text({"runs": runs, "table_five": figures}))
         return
-    for metric in found[0].after:
-        click.echo(_table(metric, found, methods, epsilons))
-        click.echo()
-    click.echo(_messages(found, methods))
+    for place, table in enumerate(told(found, methods, epsilons)):
+        if place:
+            click.echo()
+        _print(table)
 
 
 def _watch(task: Task, progress: Progress) -> None:
@@ -115,61 +154,24 @@ def _watch(task: Task, progress: Progress) -> None:
     click.echo(f"  round {progress.round}/{progress.rounds}{told}", err=True)
 
 
-def _table(
-    metric: str,
-    found: Sequence[Finished],
-    methods: Sequence[str],
-    epsilons: Sequence[float],
-) -> str:
-    """Means over seeds, methods down and budgets across."""
-    rows = []
-    for method in methods:
-        cells = [method]
-        for epsilon in epsilons:
-            values = [
-                run.after[metric]
-                for run in found
-                if run.task.method == method
-                and run.task.epsilon in (epsilon, math.inf)
-                and (run.task.epsilon == epsilon or _single(found, method))
-            ]
-            cells.append(f"{sum(values) / len(values):.4f}" if values else "")
-        cells.append(_private(method, found))
-        rows.append(cells)
-    header = ["method", *(f"epsilon {_shown(e)}" for e in epsilons), "private"]
-    start = {run.task.seed: run.before[metric] for run in found}
-    title = f"{metric} on held-out data, {_mean(list(start.values())):.4f} before"
-    return "\n".join([title, *columns(header, rows)])
+def _print(table: Table) -> None:
+    click.echo(table.title)
+    for line in columns(table.header, table.rows):
+        click.echo(line)
+    for note in table.notes:
+        click.echo(click.wrap_text(note, _WIDTH, "  ", "  "))
 
 
-def _single(found: Sequence[Finished], method: str) -> bool:
-    """Whether a method knows no budgets."""
-    return len({r.task.epsilon for r in found if r.task.method == method}) == 1
+def _exported(files: Sequence[Path], texts: Callable[[str], str]) -> None:
+    from drdp.errors import RunFolderError
 
-
-def _private(method: str, found: Sequence[Finished]) -> str:
-    if method in _DATALESS:
-        return "no private data"
-    finite = [r.epsilon < math.inf for r in found if r.task.method == method]
-    return "yes" if all(finite) else "where finite" if any(finite) else "NO"
-
-
-def _messages(found: Sequence[Finished], methods: Sequence[str]) -> str:
-    rows = []
-    largest = max(run.numbers for run in found) or 1
-    sizes = {run.task.method: run for run in found}
-    for method in methods:
-        numbers = sizes[method].numbers
-        rows.append(
-            [
-                method,
-                f"{numbers:,}",
-                f"{sizes[method].message_bytes:,}",
-                f"{numbers / largest:.3g}",
-            ]
-        )
-    header = ["method", "numbers", "bytes", "ratio"]
-    return "\n".join(["A client's message in one round", *columns(header, rows)])
+    for file in files:
+        try:
+            file.write_text(texts(file.suffix), encoding="utf-8")
+        except OSError as error:
+            raise RunFolderError(
+                f"--export {file} cannot be written: {error.strerror}"
+            ) from None
 
 
 def _record(run: Finished) -> dict[str, Any]:
@@ -182,13 +184,9 @@ def _record(run: Finished) -> dict[str, Any]:
         "after": run.after,
         "numbers": run.numbers,
         "message_bytes": run.message_bytes,
+        "setup_numbers": run.setup_numbers,
+        "setup_bytes": run.setup_bytes,
+        "delta": run.delta,
+        "benchmarks": run.benchmarks,
         "folder": str(run.folder),
     }
-
-
-def _shown(epsilon: float) -> str:
-    return "inf" if epsilon == math.inf else plain(epsilon)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -202,9 +202,15 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json_text(found))
         return
+    from drdp.cli.marks import benchmark_lines
+
     statement = found["statement"]
     click.echo("Result")
+    benchmarks = found["benchmarks"]
+    apart = tuple(f"{name}_" for name in benchmarks)
     for name, now in found["after"].items():
+        if apart and name.startswith(apart):
+            continue
         was = found["before"].get(name)
         told = "" if was is None else f"{was:.4f} before, "
         click.echo(f"  {name:<12} {told}{now:.4f} after {found['rounds']} rounds")
@@ -213,6 +219,8 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
         click.echo(
             f"  {'clip norm':<12} {first:.4g} in round 1, {last:.4g} in the last"
         )
+    for line in benchmark_lines(benchmarks):
+        click.echo(line)
     if not found["noise_is_secret"]:
         click.echo("SIMULATION, NOT PRIVATE: its noise can be replayed from a seed.")
     click.echo(click.wrap_text(statement["statement"], _WIDTH))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, final
 
 from drdp import _check
-from drdp.errors import DataError, InvalidArgumentError, ModelError
-from drdp.fedsim.disciplines import CEVAL, CEVAL_HARD, DISCIPLINES, MMLU
+from drdp.errors import DataError, ModelError
+from drdp.fedsim.disciplines import CEVAL, CEVAL_HARD, MMLU
+from drdp.fedsim.marks import Weigh, marks
 from drdp.fedsim.records import json_lines, table_rows
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def scores(
     questions: Sequence[Question],
     correct: NDArray[np.bool_],
     *,
-    weigh: Literal["questions", "subjects"] = "questions",
+    weigh: Weigh = "questions",
 ) -> Mapping[str, float]:
     """Percent right by discipline, the average, and that of the hard part.
 
@@ -205,35 +206,8 @@ def scores(
     >>> round(scores(asked, right, weigh="subjects")["average"], 2)
     66.67
     """
-    if weigh not in {"questions", "subjects"}:
-        raise InvalidArgumentError(
-            f"weigh must be 'questions' or 'subjects', got {weigh!r}"
-        )
-    if len(questions) != len(correct) or not questions:
-        raise InvalidArgumentError(
-            f"correct must have one entry per question, got {len(correct)} for"
-            f" {len(questions)}"
-        )
-
-    def percent(kept: list[int]) -> float:
-        parts: dict[str, list[bool]] = {}
-        for i in kept:
-            unit = questions[i].subject if weigh == "subjects" else ""
-            parts.setdefault(unit, []).append(bool(correct[i]))
-        shares = [sum(part) / len(part) for part in parts.values()]
-        return 100.0 * sum(shares) / len(shares)
-
-    everything = list(range(len(questions)))
-    found = {}
-    for discipline in DISCIPLINES:
-        kept = [i for i in everything if questions[i].discipline == discipline]
-        if kept:
-            found[discipline] = percent(kept)
-    found["average"] = percent(everything)
-    hard = [i for i in everything if questions[i].hard]
-    if hard:
-        found["average (hard)"] = percent(hard)
-    return found
+    found = marks(questions, correct, weigh=weigh)
+    return {group: mark.percent for group, mark in found.items()}
 
 
 _LETTER_OPTIONS = tuple(f" {letter}" for letter in _LETTERS)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, final
 
 from drdp.errors import InvalidArgumentError, RunFolderError
 from drdp.fedsim.config import METHODS, Config, changed
+from drdp.fedsim.exams import metric
 from drdp.fedsim.execution import Progress
 from drdp.fedsim.federation import settled
 from drdp.fedsim.folder import RunFolder
@@ -73,6 +74,10 @@ class Finished:
         numbers: How many numbers a client sends in a round.
         message_bytes: How many bytes they are.
         folder: Where everything else is.
+        delta: Of its guarantee.
+        setup_numbers: How many numbers a client sends once before the first round.
+        setup_bytes: How many bytes they are.
+        benchmarks: Marks by benchmark; see `drdp.fedsim.exams.known_results`.
     """
 
     task: Task
@@ -82,6 +87,19 @@ class Finished:
     numbers: int
     message_bytes: int
     folder: Path
+    delta: float = math.nan
+    setup_numbers: int = 0
+    setup_bytes: int = 0
+    benchmarks: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors of the metrics after training that have one."""
+        return {
+            metric(exam, group): mark["after"][1]
+            for exam, one in self.benchmarks.items()
+            for group, mark in one["marks"].items()
+        }
 
 
 def tasks(
@@ -165,10 +183,21 @@ def finished(task: Task, folder: RunFolder) -> Finished:
     plan = found["plan"]
     try:
         rounds, code = plan["rounds"], (plan["code_length"], plan["message_bytes"])
+        setup = plan.get("setup_numbers", 0), plan.get("setup_bytes", 0)
         upper = float(found["statement"]["accounting"]["epsilon"]["upper"])
+        delta = float(plan["delta"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{folder.path} is damaged: {error!r:.80}") from None
     numbers, size = code if rounds else (0, 0)
     return Finished(
-        task, found["before"], found["after"], upper, numbers, size, folder.path
+        task,
+        found["before"],
+        found["after"],
+        upper,
+        numbers,
+        size,
+        folder.path,
+        delta,
+        *setup,
+        found["benchmarks"],
     )

@@ -9,11 +9,14 @@ from typing import Any
 
 from drdp import __version__
 from drdp.errors import RunFolderError
+from drdp.fedsim.benchmark_part import compared_part
 from drdp.fedsim.digits import about, size, up
 from drdp.fedsim.drawing import STYLES, Line, Tick
 from drdp.fedsim.evidence import Evidence, evidence
+from drdp.fedsim.exams import metric
 from drdp.fedsim.findings import VERSION, Document, cost_of
 from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.marks import AVERAGE
 from drdp.fedsim.markup import (
     Figures,
     banner,
@@ -71,10 +74,22 @@ def comparison_page(found: Document) -> str:
     """
     runs: list[Document] = found["runs"]
     done = [run for run in runs if run["finished"] and run["after"]]
-    metrics = list(dict.fromkeys(name for run in done for name in run["after"]))
+    apart = {
+        metric(exam, group)
+        for run in done
+        for exam, one in run["benchmarks"].items()
+        for group in one["marks"]
+        if group != AVERAGE
+    }
+    metrics = [
+        name
+        for name in dict.fromkeys(name for run in done for name in run["after"])
+        if name not in apart
+    ]
     figures = Figures()
     parts = [section("cautions", "What these figures mean", [bullets(_CAUTIONS)])]
     parts += [_metric(name, done, figures) for name in metrics]
+    parts.append(compared_part(done))
     parts += [_messages(runs), _runs(runs)]
     count = f"{len(done)} of {len(runs)} runs are finished"
     return page(
@@ -110,6 +125,7 @@ def _run(seen: Evidence) -> Document:
         "delta": None if plan is None else plan.delta,
         "before": measured[0] if measured else {},
         "after": measured[-1] if measured else {},
+        "benchmarks": seen.benchmarks,
         "numbers": plan.code_length if plan is not None and sends else 0,
         "bytes": plan.message_bytes if plan is not None and sends else 0,
         "warnings": doubts,

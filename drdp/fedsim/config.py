@@ -262,6 +262,11 @@ class Evaluation:
     """What is measured on public held-out data."""
 
     every: int = _setting(5, _whole(1))
+    mmlu: str | None = _setting(None, _or_nothing(_text))
+    ceval: str | None = _setting(None, _or_nothing(_text))
+    sst2: str | None = _setting(None, _or_nothing(_text))
+    questions: int = _setting(400, _whole(0))
+    shots: int = _setting(0, _whole(0))
 
 
 @final

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from drdp.errors import RunFolderError
 from drdp.fedsim.config import Config
+from drdp.fedsim.exams import known_results
 from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.measured import NOT_METRICS
 from drdp.fedsim.spending import Book, open_book
 
 __all__ = ["Evidence", "Measured", "Planned", "evidence"]
-
-_APART = ("round", "epsilon", "step_norm", "clip_norm", "seconds", "private")
 
 
 @final
@@ -96,6 +96,7 @@ class Evidence:
         rounds: Its metrics.
         statement: The statement that it ended with; None while it goes on.
         book: Its ledger; None before it was opened.
+        benchmarks: Marks by benchmark; see `drdp.fedsim.exams.known_results`.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Evidence:
     rounds: tuple[Measured, ...]
     statement: dict[str, Any] | None
     book: Book | None
+    benchmarks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -162,6 +164,7 @@ def evidence(folder: RunFolder) -> Evidence:
         rounds,
         statement,
         book,
+        known_results(folder.answers()),
     )
 
 
@@ -259,7 +262,7 @@ def _measured(record: Any, file: Path, line: int) -> Measured:
         {
             name: _number(value, f"{where}{name}", file)
             for name, value in record.items()
-            if name not in _APART
+            if name not in NOT_METRICS
         },
         {
             name: _number(value, f"{where}private.{name}", file)

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from drdp.errors import ChargeRefusedError, RunFolderError
 from drdp.fedsim.assumptions import circumstances
+from drdp.fedsim.exams import result, same_questions
 from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.measured import measured
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import Payer, Report, Simulation, State, simulate
 from drdp.privacy.curves import Interval
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.fedsim.evaluation import HeldOutLoss
+    from drdp.fedsim.exams import Answers, Examination
     from drdp.privacy.statement import Statement
 
 __all__ = ["Book", "Outcome", "Prepared", "Progress", "execute", "statement_of"]
@@ -62,6 +65,7 @@ class Prepared:
         assumed: What the guarantee takes for granted about the data.
         save_adapter: Writes parameters in the adapter's own format to a folder.
         measure: The loss of each held-out example, kept for paired comparisons.
+        examination: Benchmarks that are asked before and after.
     """
 
     simulation: Simulation
@@ -77,6 +81,7 @@ class Prepared:
     assumed: tuple[str, ...] = ()
     save_adapter: Callable[[NDArray[np.float32], Path], None] | None = None
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
+    examination: Examination | None = None
 
     @property
     def randomness_of(self) -> Callable[[RunFolder], Randomness]:
@@ -157,7 +162,7 @@ def execute(
         RunFolderError: If something cannot be written, or the folder is damaged.
         ChargeRefusedError: From the payer, before anything was released.
     """
-    simulation, trainer = prepared.simulation, prepared.simulation.trainer
+    simulation = prepared.simulation
     state = folder.load()
     if state is not None:
         _matches(state, simulation, folder)
@@ -168,13 +173,15 @@ def execute(
         folder.rewind(-1)
     else:
         folder.rewind(state.round)
+    sitting = _Sitting(prepared, folder)
     records, spent = folder.records(), _cost(payer.spent, prepared.delta)
     metrics = _last_metrics(records)
     if not records:
-        metrics = dict(trainer.evaluate(_single(state)))
-        folder.log({"round": 0, "epsilon": spent.upper, **_public(metrics)})
+        found, errors = sitting.evaluated(state, last=False)
+        folder.log({"round": 0, "epsilon": spent.upper, **found, **errors})
+        metrics = found
         records = folder.records()
-    before = RunFolder.measured(records[0])
+    before = measured(records[0])
     watch(Progress(state.round, prepared.rounds, spent, metrics, None, 0.0))
     clock = time.monotonic()
     reports = simulate(
@@ -193,13 +200,17 @@ def execute(
             if state.round == 0:
                 raise
             stopped = str(error)
-            metrics = _amended(folder, trainer.evaluate(_single(state)))
+            found, errors = sitting.evaluated(state, last=True)
+            metrics = found
+            _amend(folder, found | errors)
             break
         state = report.state
         due = state.round % prepared.evaluate_every == 0
-        found: Mapping[str, float] = {}
-        if due or state.round == prepared.rounds:
-            found = metrics = dict(trainer.evaluate(_single(state)))
+        last = state.round == prepared.rounds
+        found, errors = {}, {}
+        if due or last:
+            found, errors = sitting.evaluated(state, last=last)
+            metrics = found
         spent = _cost(payer.spent, prepared.delta)
         seconds = time.monotonic() - clock
         folder.log(
@@ -208,7 +219,8 @@ def execute(
                 "epsilon": spent.upper,
                 "step_norm": report.step_norm,
                 **_clip(report),
-                **_public(found),
+                **found,
+                **errors,
                 "private": asdict(report.private) | {"seconds": round(seconds, 3)},
             }
         )
@@ -312,12 +324,41 @@ def _paid(payer: Book, event: Event, folder: RunFolder) -> None:
         )
 
 
-def _amended(folder: RunFolder, metrics: Mapping[str, float]) -> dict[str, float]:
+def _amend(folder: RunFolder, found: dict[str, Any]) -> None:
     """Metrics of the last round, which turned out to be the last one too late."""
-    record = folder.records()[-1] | _public(metrics)
+    record = folder.records()[-1] | found
     folder.rewind(record["round"] - 1)
     folder.log(record)
-    return dict(metrics)
+
+
+class _Sitting:
+    """What is measured of a run's parameters; benchmarks at both ends alone."""
+
+    def __init__(self, prepared: Prepared, folder: RunFolder) -> None:
+        self._prepared, self._folder = prepared, folder
+        self._before: Answers | None = None
+        if prepared.examination is not None and folder.records():
+            # Now, rather than after all rounds.
+            exams = prepared.examination.exams
+            self._before = same_questions(exams, folder.answers())
+
+    def evaluated(
+        self, state: State, *, last: bool
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Metrics, and the entry with the standard errors of some of them."""
+        parameters = _single(state)
+        metrics = _public(self._prepared.simulation.trainer.evaluate(parameters))
+        asked = self._prepared.examination
+        if asked is None or (state.round and not last):
+            return metrics, {}
+        answers = asked.answers(parameters)
+        if state.round == 0:
+            self._before = answers
+        if self._before is not None:
+            after = answers if last or not self._prepared.rounds else None
+            self._folder.keep_answers(result(asked.exams, self._before, after))
+        found, errors = asked.metrics(answers)
+        return metrics | found, {"standard_errors": errors}
 
 
 def _cost(event: Event, delta: float) -> Interval:
@@ -340,7 +381,7 @@ def _clip(report: Report) -> dict[str, float]:
 
 def _last_metrics(records: list[dict[str, Any]]) -> dict[str, float]:
     for record in reversed(records):
-        found = RunFolder.measured(record)
+        found = measured(record)
         if found:
             return found
     return {}

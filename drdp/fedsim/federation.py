@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from drdp.compression.layout import Layout
     from drdp.fedsim.evaluation import HeldOutLoss
     from drdp.fedsim.examples import Example
+    from drdp.fedsim.exams import Grader
     from drdp.fedsim.partition import Partition
 
 __all__ = ["EXAMPLE_LEVEL", "UNCLIPPED", "Federation", "federation", "settled"]
@@ -54,6 +55,7 @@ class Federation:
         examples: How many private examples there are.
         save_adapter: Writes parameters in the adapter's own format.
         measure: The loss of each held-out example.
+        grade: Which questions a model with some parameters answers rightly.
     """
 
     trainer: Trainer
@@ -64,6 +66,7 @@ class Federation:
     examples: int
     save_adapter: Callable[[NDArray[np.float32], Path], None]
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
+    grade: Grader | None = None
 
 
 def settled(config: Config) -> Config:
@@ -103,6 +106,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         ModelError: If there is no such model, or it lacks the target layers.
     """
     from drdp.compression.layout import Layout
+    from drdp.fedsim.choices import grade
     from drdp.fedsim.data import read_rows, split_rows
     from drdp.fedsim.examples import encode_rows
     from drdp.fedsim.local import LocalSteps, LoraShape
@@ -186,6 +190,9 @@ def federation(config: Config, tell: Tell) -> Federation:
         examples=sum(map(len, parts)),
         save_adapter=trainer.save_adapter,
         measure=trainer.measure,
+        grade=lambda parameters, questions: grade(
+            questions, trainer.scorer(parameters), language.tokenizer
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from drdp.fedsim.assumptions import circumstances
 from drdp.fedsim.config import written
 from drdp.fedsim.digits import roughly, up
 from drdp.fedsim.evidence import Evidence, Measured, Planned
+from drdp.fedsim.exams import metric
 from drdp.fedsim.spending import Book, accounted, certified, spread, until
 from drdp.fedsim.steering import steering_of
 from drdp.privacy.adjacency import known_adjacency
@@ -94,6 +95,7 @@ def run_findings(seen: Evidence, *, private: bool = False) -> Document:
         document["warnings"] = [_unplanned(seen)]
     document |= {
         "utility": _utility(seen),
+        "benchmarks": seen.benchmarks,
         "signal": None if plan is None else _signal(seen, plan),
         "reconstruction": None if plan is None else _reconstruction(seen, plan),
         "communication": None if plan is None else _communication(seen, plan),
@@ -244,7 +246,9 @@ def _is_figure(one: Any) -> bool:
 
 
 def _utility(seen: Evidence) -> Document:
-    names = dict.fromkeys(name for one in seen.rounds for name in one.metrics)
+    apart = {metric(x, g) for x, one in seen.benchmarks.items() for g in one["marks"]}
+    found = dict.fromkeys(name for one in seen.rounds for name in one.metrics)
+    names = [name for name in found if name not in apart]
     return {
         name: [
             [one.round, one.metrics[name]]

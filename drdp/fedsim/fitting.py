@@ -21,13 +21,21 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from drdp.compression.layout import Layout
     from drdp.compression.protocol import Codec, Compressor
     from drdp.compression.random_prior import RandomPrior
     from drdp.compression.source import Source
     from drdp.mechanisms.protocol import NoiseSource
     from drdp.privacy.events import Event
 
-__all__ = ["Scales", "codec_event", "codec_for", "public_updates", "scales"]
+__all__ = [
+    "Scales",
+    "codec_event",
+    "codec_for",
+    "public_updates",
+    "scales",
+    "setup_numbers",
+]
 
 _LENGTHS = {"projection": 4096, "sketch": 4096, "pca": 8, "dr-encoder": 64, "fedcg": 64}
 """Numbers in a code unless told otherwise."""
@@ -114,6 +122,16 @@ def scales(
 def codec_event(config: Config) -> Event:
     """What fitting the codec will release, known before it is fitted."""
     return _source(config).event
+
+
+def setup_numbers(config: Config, layout: Layout) -> int:
+    """How many numbers a client sends once, for the codec to be fitted."""
+    match config.run.method:
+        case "fedcg":
+            return layout.length
+        case "dr-encoder" if config.code.prior == "released":
+            return 2 * len({slot.family for slot in layout.slots})
+    return 0
 
 
 def codec_for(

@@ -7,6 +7,7 @@
 - ``checkpoint.safetensors``: the state after the last whole round;
 - ``secret.key``: the key of cohorts and noise, erased at the end;
 - ``held_out.json``: the loss of each held-out example, before and after;
+- ``questions.json``: the answers to benchmarks, before and after;
 - ``adapter/``, ``statement.txt``, ``statement.json``: the result.
 """
 
@@ -22,6 +23,8 @@ from typing import TYPE_CHECKING, Any, final
 from drdp.errors import InvalidArgumentError, MissingPackageError, RunFolderError
 from drdp.fedsim.config import Config, read, written
 from drdp.fedsim.documents import finite, toml
+from drdp.fedsim.exams import known_results
+from drdp.fedsim.measured import measured
 
 if TYPE_CHECKING:
     from drdp.fedsim.simulate import State
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["RunFolder"]
 
 _CONFIG = "config.toml"
-_NOT_METRICS = ("round", "epsilon", "step_norm", "clip_norm", "seconds", "private")
+_QUESTIONS = "questions.json"
 
 
 @final
@@ -205,20 +208,32 @@ class RunFolder:
         except FileNotFoundError:
             raise RunFolderError(f"{self.path} holds no finished run") from None
         plan, records = self.plan(), self.records()
-        measured = [found for one in records if (found := self.measured(one))]
-        if plan is None or not measured:
+        taken = [found for one in records if (found := measured(one))]
+        if plan is None or not taken:
             raise RunFolderError(f"{self.path} is damaged: its plan or metrics miss")
         secret = statement.pop("noise_is_secret", None)
         return {
             "folder": str(self.path),
             "rounds": records[-1]["round"],
-            "before": measured[0],
-            "after": measured[-1],
+            "before": taken[0],
+            "after": taken[-1],
+            "benchmarks": known_results(self.answers()),
             "plan": plan,
             "statement": statement,
             "noise_is_secret": secret,
             "clip_norm": records[-1].get("clip_norm"),
         }
+
+    def answers(self) -> dict[str, Any]:
+        """What is kept of benchmarks; empty where none were asked."""
+        try:
+            return self._read_json(_QUESTIONS)
+        except FileNotFoundError:
+            return {}
+
+    def keep_answers(self, kept: Mapping[str, Any]) -> None:
+        """Keep what was answered, whole or not at all."""
+        self.write_json(_QUESTIONS, kept)
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """A JSON file, whole or not at all."""
@@ -302,15 +317,6 @@ class RunFolder:
                 break
             found.append(record)
         return found
-
-    @staticmethod
-    def measured(record: Mapping[str, Any]) -> dict[str, float]:
-        """The metrics of a line, without what else stands there."""
-        return {
-            name: float(value)
-            for name, value in record.items()
-            if name not in _NOT_METRICS
-        }
 
     def rewind(self, rounds: int) -> None:
         """Drop metrics of rounds that the checkpoint does not have.

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from drdp import __version__
+from drdp.fedsim.benchmark_part import benchmark_part
 from drdp.fedsim.digits import about, size, up
 from drdp.fedsim.drawing import Line
 from drdp.fedsim.findings import Document
@@ -43,6 +44,7 @@ def run_page(found: Document) -> str:
         guarantee_part(found),
         _spending(found, figures),
         _utility(found, figures),
+        benchmark_part(found["benchmarks"]),
         _signal(found, figures),
         _reconstruction(found),
         _communication(found),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
+from drdp.fedsim.exams import Examination, exams_of
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
@@ -112,6 +113,7 @@ class Run:
 
     def _prepared(self, tell: Tell) -> Prepared:
         config = self.config
+        asked = exams_of(config.evaluation, config.run.seed)
         people = federation(config, tell)
         planned = self.folder.plan() if self.folder else None
         delta = config.privacy.delta or default_delta(people.population)
@@ -150,7 +152,9 @@ class Run:
                 code_length=codec.code_length,
                 alignment=seen,
             )
-        document = plan_of(config, people, simulation, rounds, delta, seen, ahead)
+        document = plan_of(
+            config, people, simulation, rounds, delta, seen, ahead, asked
+        )
         if planned is None and self.folder is not None:
             self.folder.write_plan(document)
         return Prepared(
@@ -167,6 +171,9 @@ class Run:
             assumed=_assumed(config, people),
             save_adapter=people.save_adapter,
             measure=people.measure,
+            examination=(
+                Examination(asked, people.grade) if asked and people.grade else None
+            ),
         )
 
     def executed(
@@ -329,6 +336,9 @@ def _assumed(config: Config, people: Federation) -> tuple[str, ...]:
         f"The held-out examples ({data.held_out} rows of {data.source}) are public:"
         " what is measured on them is released."
     )
+    asked = config.evaluation
+    if asked.mmlu or asked.ceval or asked.sst2:
+        told.append("The questions of benchmarks are public, too.")
     return tuple(told)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from drdp.compression.protocol import Compressor
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
+from drdp.fedsim.exams import Exam
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
+from drdp.fedsim.fitting import setup_numbers
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.simulate import Simulation
@@ -18,6 +21,8 @@ from drdp.privacy.events import NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 __all__ = ["plan_of"]
+
+_NUMBER_BYTES = 4  # of what is sent before the first round, as float32
 
 
 def plan_of(
@@ -28,6 +33,7 @@ def plan_of(
     delta: float,
     alignment: float | None,
     ahead: Forecast | None,
+    asked: Sequence[Exam] = (),
 ) -> dict[str, Any]:
     """The plan as it is written down and shown."""
     protection, codec = simulation.protection, simulation.compressor
@@ -61,6 +67,9 @@ def plan_of(
             _cost(exposed, cost, delta),
         ]
     }
+    if asked:
+        many = ", ".join(f"{len(exam.questions):,} of {exam.name}" for exam in asked)
+        told["Plan"].append(f"questions asked before and after: {many}")
     if ahead is not None:
         told["Forecast"] = ahead.sentences()
         if ahead.verdict in ("weak", "hopeless") and cost is not None:
@@ -86,6 +95,8 @@ def plan_of(
         "update_length": codec.update_length,
         "code_length": codec.code_length,
         "message_bytes": _message_bytes(codec),
+        "setup_numbers": setup_numbers(config, people.layout),
+        "setup_bytes": _NUMBER_BYTES * setup_numbers(config, people.layout),
         "clip_norm": clip,
         "noise_multiplier": protection.noise_multiplier,
         "codes_noise_multiplier": codes_noise,

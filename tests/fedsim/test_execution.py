@@ -16,6 +16,7 @@ from drdp.errors import BudgetExceededError, RunFolderError
 from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Progress, execute
 from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.measured import measured
 from drdp.fedsim.simulate import State
 from drdp.privacy.events import atoms
 from drdp.privacy.ledger import Ledger
@@ -206,7 +207,7 @@ def test_a_round_that_came_out_otherwise_is_paid_again_and_told(
     assert outcome.statement.epsilon.upper == exact.upper
     last = moved.records()[-1]
     assert last["round"] == ROUNDS - 1
-    assert RunFolder.measured(last) == outcome.after
+    assert measured(last) == outcome.after
     # Where the budget is larger, the run is whole and its statement says more.
     longer = executed(folder, run)
     assert longer.state.round == ROUNDS

@@ -15,18 +15,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drdp.fedsim import auditing, simulate, summing
+from drdp.fedsim import auditing, simulate
 from drdp.fedsim.auditing import audit_simulation
 from drdp.fedsim.randomness import Randomness, SecretRandomness
 from drdp.fedsim.simulate import Simulation
+from drdp.fedsim.total import Total
 from drdp.fedsim.trainer import Update
+from drdp.mechanisms.clipping import Bounded
 from drdp.mechanisms.gaussian import GaussianMechanism
 from drdp.mechanisms.protocol import NoiseSource
 from drdp.privacy.events import NOTHING, Event, Gaussian
@@ -61,8 +63,10 @@ class _Scaled:
     def __init__(self, promised: GaussianMechanism) -> None:
         self._promised = promised
 
-    def bound(self, code: NDArray[np.float64]) -> Any:
-        return self._promised.bound(code)
+        self.noise_std, self.clip_norm = promised.noise_std, promised.clip_norm
+
+    def bounded(self, code: NDArray[np.float64]) -> Bounded:
+        return self._promised.bounded(code)
 
     def release(self, total: NDArray[np.float64], rng: NoiseSource) -> Any:
         return total + self._promised.noise_multiplier * rng.normal(len(total))
@@ -71,9 +75,9 @@ class _Scaled:
 class _PerBlock(_Scaled):
     """Clips each of four blocks to the whole norm, with noise for one clip."""
 
-    def bound(self, code: NDArray[np.float64]) -> Any:
-        blocks = np.split(code, 4)
-        return np.concatenate([self._promised.bound(block) for block in blocks])
+    def bounded(self, code: NDArray[np.float64]) -> Bounded:
+        blocks = [self._promised.bound(block) for block in np.split(code, 4)]
+        return replace(self._promised.bounded(code), value=np.concatenate(blocks))
 
     def release(self, total: NDArray[np.float64], rng: NoiseSource) -> Any:
         return self._promised.release(total, rng)
@@ -81,8 +85,10 @@ class _PerBlock(_Scaled):
 
 def _mechanism(kind: type[_Scaled]) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        right = summing._mechanism
-        patch.setattr(summing, "_mechanism", lambda plan: kind(right(plan)))
+        right = Simulation.mechanism
+        patch.setattr(
+            Simulation, "mechanism", lambda self, clip=None: kind(right(self, clip))
+        )
 
     return plant
 
@@ -108,7 +114,7 @@ def same_noise(patch: Patch) -> None:
     )
 
 
-class _Weighted(summing.RoundTotal):
+class _Weighted(Total):
     """Weighs each clipped code with the client's number of examples."""
 
     def add(self, update: Update) -> None:
@@ -117,7 +123,7 @@ class _Weighted(summing.RoundTotal):
         self.sum = before + (self.sum - before) * update.examples
 
 
-class _Counting(summing.RoundTotal):
+class _Counting(Total):
     """Remembers, for the division, how many clients really sent something."""
 
     last = 1
@@ -127,7 +133,7 @@ class _Counting(summing.RoundTotal):
         type(self).last = len(self._norms)
 
 
-class _Residual(summing.RoundTotal):
+class _Residual(Total):
     """What clipping cuts off is kept, and added to the client's next message."""
 
     kept: dict[int, NDArray[np.float64]] = {}  # noqa: RUF012 - a global is the bug
@@ -142,12 +148,12 @@ class _Residual(summing.RoundTotal):
         self.kept[update.client] = cut
 
 
-def _total(kind: type[summing.RoundTotal]) -> Callable[[Patch], None]:
-    return lambda patch: patch.setattr(simulate, "RoundTotal", kind)
+def _total(kind: type[Total]) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(simulate, "Total", kind)
 
 
 def realised_size(patch: Patch) -> None:
-    patch.setattr(simulate, "RoundTotal", _Counting)
+    patch.setattr(simulate, "Total", _Counting)
     patch.setattr(Simulation, "divisor", lambda self, clients: _Counting.last)
 
 

@@ -89,7 +89,8 @@ def test_neighbours_are_no_further_apart_than_the_event_says(
     one[0] = 7.0 if large else 0.99999 * CLIP
 
     def totals(*updates: np.ndarray) -> np.ndarray:
-        total = Total(built, built.compressor, 0, SecretRandomness(KEY), CLIP)
+        everyone = range(len(updates))
+        total = Total(built, built.compressor, 0, SecretRandomness(KEY), everyone, CLIP)
         for client, delta in enumerate(updates):
             total.add(Update(client, delta, 0.0, 1))
         mechanism = built.mechanism(CLIP)

@@ -1,5 +1,6 @@
 """``drdp train`` and ``drdp compare-methods`` as typed, on a small real model."""
 
+import csv
 import json
 import os
 import signal
@@ -223,14 +224,30 @@ def test_compared_methods_make_a_table_and_are_kept(drdp, file, tmp_path):
     ]
     assert found[0]["message_bytes"] == 0
     assert found[2]["message_bytes"] == 4 * found[2]["numbers"]
-    told = drdp(line)
+    files = [tmp_path / "tables.md", tmp_path / "runs.csv"]
+    told = drdp(f"{line} --export {files[0]} --export {files[1]}")
     assert told.code == 0
+    assert max(map(len, told.out.splitlines())) <= 80
+    assert "167,772,160  160 MB        640 MiB" in told.out
+    assert "6.10e-05" in told.out
+    assert "| pca | " in files[0].read_text(encoding="utf-8")
+    lines = list(csv.DictReader(files[1].open(encoding="utf-8")))
+    assert [(one["method"], one["budget"]) for one in lines] == [
+        *(("base", ""), ("public", "")),
+        *(("fedlora", "inf"), ("fedlora", "8.0"), ("pca", "inf"), ("pca", "8.0")),
+    ]
+    assert [float(one["loss_after"]) for one in lines] == [
+        run["after"]["loss"] for run in found
+    ]
     rows = {row.split()[0]: row for row in told.out.splitlines() if row.strip()}
     assert "epsilon inf" in told.out
     assert "epsilon 8" in told.out
     assert "no private data" in told.out.split("perplexity")[0]
     assert "where finite" in told.out
     assert {"base", "public", "fedlora", "pca"} <= set(rows)
+    page = drdp(f"{line} --export {tmp_path / 'tables.pdf'}")
+    assert page.code == 2
+    assert "must end in .md or .csv" in page.err
     other = drdp(f"{line} --rounds 3")
     assert other.code == 2
     assert "other settings" in other.err
