@@ -90,11 +90,18 @@ class Regime:
     trials: tuple[Trial, ...]
 
 
-def trials(*wanted: tuple[str, float, int]) -> tuple[Trial, ...]:
-    """Trials of (method, epsilon, seed); public training for several lengths.
+VARIANTS = {
+    "projection64": ("projection", (("code.length", 64),)),
+    "pca16": ("pca", (("code.length", 16), ("code.fit_samples", 96))),
+    "pca32": ("pca", (("code.length", 32), ("code.fit_samples", 96))),
+}
+"""Methods with other settings: an autoencoder's code length; more directions."""
 
-    Public training may overshoot, so that its best number of rounds counts;
-    ``projection64`` is a random projection with the autoencoder's code length.
+
+def trials(*wanted: tuple[str, float, int]) -> tuple[Trial, ...]:
+    """Trials of (method or variant, epsilon, seed).
+
+    Public training may overshoot, so that its best number of rounds counts.
     """
     found = []
     for method, epsilon, seed in wanted:
@@ -108,9 +115,9 @@ def trials(*wanted: tuple[str, float, int]) -> tuple[Trial, ...]:
                 )
                 for rounds in PUBLIC_ROUNDS
             ]
-        elif method == "projection64":
-            task = Task("projection", epsilon, seed)
-            found.append(Trial(task, method, (("code.length", 64),), "length64"))
+        elif method in VARIANTS:
+            of, settings = VARIANTS[method]
+            found.append(Trial(Task(of, epsilon, seed), method, settings, method))
         else:
             found.append(Trial(Task(method, epsilon, seed), method))
     return tuple(found)
@@ -165,6 +172,8 @@ REGIMES = {
                 for seed in range(3)
                 for method in ("fedlora", "dr-encoder", "projection64", "projection")
             ),
+            ("pca32", 2.0, 1),
+            ("pca16", 2.0, 1),
             ("fedcg", INF, 0),
             ("dr-encoder", INF, 0),
             ("projection64", INF, 0),
