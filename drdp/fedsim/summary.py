@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from drdp.compression.protocol import Compressor
+from drdp.fedsim.aggregation import product_error
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
@@ -58,6 +59,7 @@ def plan_of(
                 f" ({protection.placement})"
             ),
             *_steered(protection, codes_noise),
+            *_gathered(simulation),
             _cost(exposed, cost, delta),
         ]
     }
@@ -106,6 +108,29 @@ def _steered(protection: Protection, codes_noise: float) -> list[str]:
     if protection.noisy:
         told.append(f"Codes alone have the noise multiplier {codes_noise:.6g}.")
     return told
+
+
+def _gathered(simulation: Simulation) -> list[str]:
+    """What it means that messages are looked at one by one."""
+    aggregation, codec = simulation.aggregation, simulation.compressor
+    if not aggregation.by_message:
+        return []
+    if not aggregation.pairs:
+        return ["Each message is decoded before the mean is taken."]
+    told = "The server takes the mean of clients' products B A"
+    noise = simulation.protection.noise_std
+    if noise == 0.0 or codec.code_length != codec.update_length:
+        return [f"{told}."]
+    start = simulation.trainer.initial()
+    error = sum(
+        product_error(*pair.factors(start), noise, noise) for pair in aggregation.pairs
+    )
+    return [
+        (
+            f"{told}: noise of norm about {math.sqrt(error):.3g} on those of each"
+            " client, and more once B is not 0."
+        )
+    ]
 
 
 def _up(value: float) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
+    from drdp.fedsim.aggregation import Gathered
     from drdp.fedsim.simulate import Simulation
     from drdp.mechanisms.adaptive import AdaptiveClip
 
@@ -82,6 +83,7 @@ class Total:
         self._losses: list[float] = []
         self._zeroed = 0
         self.keeps = False
+        self.gathered: Gathered | None = None
         self._messages: list[tuple[int, NDArray[np.float64]]] = []
 
     def add(self, update: Update) -> None:
@@ -112,6 +114,8 @@ class Total:
             value = np.asarray(self._mechanism.release(value, source))
         if self.keeps and not self._central:
             self._messages.append((update.client, value))
+        if self.gathered is not None:
+            self.gathered.add(value)
         self.sum += value
 
     def seen(self) -> dict[int, NDArray[np.float64]]:
