@@ -209,6 +209,7 @@ class RunFolder:
         if plan is None or not measured:
             raise RunFolderError(f"{self.path} is damaged: its plan or metrics miss")
         secret = statement.pop("noise_is_secret", None)
+        beside = statement.pop("ew_tune", None)
         return {
             "folder": str(self.path),
             "rounds": records[-1]["round"],
@@ -218,6 +219,7 @@ class RunFolder:
             "statement": statement,
             "noise_is_secret": secret,
             "clip_norm": records[-1].get("clip_norm"),
+            "ew_tune": beside,
         }
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from drdp.compression.protocol import Compressor
 from drdp.fedsim.aggregation import product_error
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
+from drdp.fedsim.ew_tune import NO_ANSWER, ew_tune_beside
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.protection import Protection
@@ -63,6 +64,12 @@ def plan_of(
             _cost(exposed, cost, delta),
         ]
     }
+    beside = None
+    if config.run.method == "ew-tune" and protection.noisy:
+        beside = ew_tune_beside(
+            protection, rounds=rounds, epsilon=config.privacy.epsilon, delta=delta
+        )
+        told["EW-Tune"] = [NO_ANSWER if beside is None else beside.sentence()]
     if ahead is not None:
         told["Forecast"] = ahead.sentences()
         if ahead.verdict in ("weak", "hopeless") and cost is not None:
@@ -96,6 +103,7 @@ def plan_of(
         "delta": delta,
         "epsilon": "inf" if exposed else upper,
         "forecast": None if ahead is None else ahead.verdict,
+        "ew_tune": None if beside is None else beside.to_dict(),
         "told": told,
     }
 
