@@ -254,6 +254,8 @@ class ServerStep:
     learning_rate: float = _setting(1.0, _positive)
     step_norm: float | None = _setting(None, _or_nothing(_positive))
     momentum: float = _setting(0.9, _rate)
+    aggregation: str = _setting("factors", _one_of("factors", "products"))
+    decode: str = _setting("after", _one_of("after", "before"))
 
 
 @final

@@ -285,6 +285,10 @@ def _finished(
         )
     told += ["Assumed:", *(f"- {line}" for line in document["assumptions"]), ""]
     told += ["Not covered:", *(f"- {line}" for line in document["not_covered"])]
+    beside = prepared.plan.get("ew_tune")
+    if beside is not None:
+        document["ew_tune"] = beside
+        told += ["", "For comparison, not a guarantee:", f"- {beside['told']}"]
     folder.write_text("statement.txt", "\n".join(told) + "\n")
     folder.write_json("statement.json", document)
     folder.erase_key()

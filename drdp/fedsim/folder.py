@@ -212,6 +212,7 @@ class RunFolder:
         if plan is None or not taken:
             raise RunFolderError(f"{self.path} is damaged: its plan or metrics miss")
         secret = statement.pop("noise_is_secret", None)
+        beside = statement.pop("ew_tune", None)
         return {
             "folder": str(self.path),
             "rounds": records[-1]["round"],
@@ -222,6 +223,7 @@ class RunFolder:
             "statement": statement,
             "noise_is_secret": secret,
             "clip_norm": records[-1].get("clip_norm"),
+            "ew_tune": beside,
         }
 
     def answers(self) -> dict[str, Any]:

@@ -156,6 +156,11 @@ def _checked(target: Target) -> Target:
             f"{target.about} has an adaptive clip norm, but canaries are made for one"
             " that stays; audit it with a number as privacy.clip_norm"
         )
+    if target.simulation.aggregation.pairs:
+        raise InvalidArgumentError(
+            f"{target.about} takes the mean of products, but canaries are made for"
+            " sums; audit it with server.aggregation factors"
+        )
     if plan.examples_per_user is not None:
         raise InvalidArgumentError(
             f"{target.about} protects users who have several examples, but canaries"

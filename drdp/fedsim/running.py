@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
+from drdp.fedsim.aggregation import aggregation_of
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.exams import Examination, exams_of
@@ -118,6 +119,8 @@ class Run:
         planned = self.folder.plan() if self.folder else None
         delta = config.privacy.delta or default_delta(people.population)
         protection, rounds = protected(config, people, delta)
+        gathering = aggregation_of(config.server, people.layout)
+        gathering.check(protection, _server(config, config.server.learning_rate))
         released = codec_event(config)
         plan = released + protection.run_event(rounds)
         public = cache(lambda: list(public_updates(config, people)))
@@ -140,6 +143,7 @@ class Run:
             server,
             name=config.run.method,
             size=stated_size(config, protection),
+            aggregation=gathering,
         )
         if planned is not None:
             rounds = _same_run(planned, people, simulation)

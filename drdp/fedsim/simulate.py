@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, final
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
+from drdp.fedsim.aggregation import Aggregation
 from drdp.fedsim.cohort import draw, expected_size
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness
@@ -110,10 +111,12 @@ class Simulation:
         name: Stands in the ledger as the run of its charges.
         size: What sums are divided by, a public number.  By default the cohort's
             expected size, from a number of clients that is then public.
+        aggregation: Which mean of the messages the server steps along.
 
     Raises:
         UnsoundThreatModelError: If `size` is left out under add-remove, which is
             to hide how many clients there are: the noise of the mean would show.
+            Or if the aggregation uses messages that have not enough noise.
         InvalidArgumentError: If a steered clip norm cannot be paid for.
     """
 
@@ -123,6 +126,7 @@ class Simulation:
     server: Server = field(default_factory=Server)
     name: str = "run"
     size: float | None = None
+    aggregation: Aggregation = field(default_factory=Aggregation)
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -139,6 +143,7 @@ class Simulation:
                 f"compressor takes updates of length {takes}, but the trainer has"
                 f" {length} parameters"
             )
+        self.aggregation.check(self.protection, self.server)
         self.protection.codes_noise(self.divisor(self.trainer.num_clients))
 
     def event(self, rounds: int) -> Event:
@@ -261,6 +266,7 @@ def _round(
         state.clip_norm,
         keeps=observe is not None,
     )
+    total.gathered = simulation.aggregation.gathered(codec, state.parameters)
     start = state.parameters.astype(np.float32)
     for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
         total.add(update)
@@ -276,7 +282,12 @@ def _round(
             key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
         )
     released = total.released(digest)
-    mean = codec.decode(released / simulation.divisor(trainer.num_clients))
+    size = simulation.divisor(trainer.num_clients)
+    mean: NDArray[np.floating]
+    if total.gathered is None:
+        mean = codec.decode(released / size)
+    else:
+        mean = total.gathered.change(size)
     parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
     if observe is not None:
         observe(

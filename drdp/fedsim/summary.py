@@ -8,8 +8,10 @@ from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
 from drdp.compression.protocol import Compressor
+from drdp.fedsim.aggregation import product_error
 from drdp.fedsim.cohort import expected_size
 from drdp.fedsim.config import Config, written
+from drdp.fedsim.ew_tune import NO_ANSWER, ew_tune_beside
 from drdp.fedsim.exams import Exam
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.fitting import setup_numbers
@@ -64,12 +66,19 @@ def plan_of(
                 f" ({protection.placement})"
             ),
             *_steered(protection, codes_noise),
+            *_gathered(simulation),
             _cost(exposed, cost, delta),
         ]
     }
     if asked:
         many = ", ".join(f"{len(exam.questions):,} of {exam.name}" for exam in asked)
         told["Plan"].append(f"questions asked before and after: {many}")
+    beside = None
+    if config.run.method == "ew-tune" and protection.noisy:
+        beside = ew_tune_beside(
+            protection, rounds=rounds, epsilon=config.privacy.epsilon, delta=delta
+        )
+        told["EW-Tune"] = [NO_ANSWER if beside is None else beside.sentence()]
     if ahead is not None:
         told["Forecast"] = ahead.sentences()
         if ahead.verdict in ("weak", "hopeless") and cost is not None:
@@ -105,6 +114,7 @@ def plan_of(
         "delta": delta,
         "epsilon": "inf" if exposed else upper,
         "forecast": None if ahead is None else ahead.verdict,
+        "ew_tune": None if beside is None else beside.to_dict(),
         "told": told,
     }
 
@@ -117,6 +127,29 @@ def _steered(protection: Protection, codes_noise: float) -> list[str]:
     if protection.noisy:
         told.append(f"Codes alone have the noise multiplier {codes_noise:.6g}.")
     return told
+
+
+def _gathered(simulation: Simulation) -> list[str]:
+    """What it means that messages are looked at one by one."""
+    aggregation, codec = simulation.aggregation, simulation.compressor
+    if not aggregation.by_message:
+        return []
+    if not aggregation.pairs:
+        return ["Each message is decoded before the mean is taken."]
+    told = "The server takes the mean of clients' products B A"
+    noise = simulation.protection.noise_std
+    if noise == 0.0 or codec.code_length != codec.update_length:
+        return [f"{told}."]
+    start = simulation.trainer.initial()
+    error = sum(
+        product_error(*pair.factors(start), noise, noise) for pair in aggregation.pairs
+    )
+    return [
+        (
+            f"{told}: noise of norm about {math.sqrt(error):.3g} on those of each"
+            " client, and more once B is not 0."
+        )
+    ]
 
 
 def _up(value: float) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
+    from drdp.fedsim.aggregation import Gathered
     from drdp.fedsim.simulate import Simulation
     from drdp.mechanisms.adaptive import AdaptiveClip
 
@@ -107,6 +108,7 @@ class Total:
         self._messages: deque[tuple[int, NDArray[np.float64]]] = deque(
             maxlen=shown.get(protection.view, 0) if keeps else 0
         )
+        self.gathered: Gathered | None = None
 
     def add(self, update: Update) -> None:
         """Encode, bound and add one client's update, with its noise if it has some.
@@ -234,6 +236,8 @@ class Total:
             value = np.asarray(self._mechanism.release(value, source))
         if not self._central:
             self._messages.append((client, value))
+        if self.gathered is not None:
+            self.gathered.add(value)
         self.sum += value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from drdp.errors import (
+    BudgetExceededError,
     CalibrationError,
     DataError,
     DrdpError,
@@ -182,18 +183,52 @@ def test_noise_at_the_clients_is_accounted_as_it_is_seen(
     assert protection.noise_multiplier * size**0.5 >= central * (1.0 - 1e-6)
 
 
-def test_rounds_until_the_budget_is_spent(tmp_path: Path) -> None:
-    given = {
-        "run__rounds": "until-budget",
-        "privacy__epsilon": 8.0,
-        "privacy__noise_multiplier": 0.9,
-    }
-    found = run(tmp_path / "run", run__method="pca", **given)
-    prepared, outcome, _ = found
+UNTIL = {
+    "fedlora": {"privacy__noise_multiplier": 0.62},
+    "pca": {"privacy__noise_multiplier": 0.62, "cohort__kind": "allocation"},
+    "projection": {"privacy__noise_multiplier": 2.2, "cohort__kind": "every"},
+    "sketch": {
+        "privacy__noise_multiplier": 1.9,
+        "cohort__kind": "fixed",
+        "privacy__placement": "distributed",
+        "privacy__view": "sum",
+    },
+    "dr-encoder": {"privacy__noise_multiplier": 0.7, "code__prior": "released"},
+    "uls": {
+        "privacy__noise_multiplier": 0.62,
+        "privacy__clip_norm": "adaptive",
+        "privacy__clip_count_noise": 0.4,
+    },
+    "ew-tune": {"privacy__noise_multiplier": 0.62},
+    "els": {"privacy__noise_multiplier": 1.7},
+}
+
+
+@pytest.mark.filterwarnings("ignore::drdp.privacy.stages.NoisyPriorWarning")
+@pytest.mark.parametrize("method", PRIVATE)
+def test_rounds_until_the_budget_is_spent(tmp_path: Path, method: str) -> None:
+    """It stops before the budget is crossed, and one more round would cross it."""
+    found = run(
+        tmp_path / "run",
+        run__method=method,
+        run__rounds="until-budget",
+        privacy__epsilon=8.0,
+        **UNTIL[method],
+    )
+    prepared, outcome, folder = found
     assert charged(*found) <= 8.0
+    assert outcome.stopped is None
     assert outcome.state.round == prepared.rounds >= 2
+    assert all(one["epsilon"] <= 8.0 for one in folder.records())
     more = prepared.simulation.event(prepared.rounds + 1)
     assert epsilon_interval(more, prepared.delta).upper > 8.0
+    # The ledger itself would not take one round more.
+    event = prepared.simulation.protection.event(0)
+    with (
+        Ledger.open(folder.ledger) as ledger,
+        pytest.raises(BudgetExceededError),
+    ):
+        ledger.charge(event, label="one round more", key="one/more")
 
 
 @pytest.mark.parametrize(
