@@ -207,5 +207,5 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
     accounting = statement["accounting"]
     low, high = (float(accounting["epsilon"][end]) for end in ("lower", "upper"))
     delta = plain(accounting["delta"])
-    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at {delta}")
+    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at delta {delta}")
     click.echo(f"  in {found['folder']}: adapter, statement, ledger, metrics")
