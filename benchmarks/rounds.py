@@ -225,14 +225,15 @@ def section(found: list[Finding], asked: argparse.Namespace) -> Section:
     over = [one.method for one in found if one.outside > GOAL]
     verdict = f"Over the goal of {GOAL:g} %: {', '.join(over) or 'none'}."
     text = (
-        f"Model {asked.model}, 100 clients, 5 in each round, {asked.steps} local steps"
-        f" of 4 examples (the default is 4 steps); the median of rounds 2 to"
-        f" {asked.rounds} of one run, evaluation left out. `passes` are"
+        f"Model {asked.model}, 100 clients, 5 in each round, {asked.steps} local"
+        f" step{'s' * (asked.steps > 1)} of 4 examples (the default is 4 steps, which"
+        f" makes passes longer and nothing else); the median of {asked.rounds - 1} of"
+        f" {asked.rounds} rounds, the first left out, and evaluation too. `passes` are"
         " the model's forward and backward passes; `local steps` what else a client"
         " does: optimiser, batches, reading the update; `the rest` codec, clipping,"
         " noise, ledger, server step, metrics and checkpoint. `outside` is the share of"
-        " a round that is not passes. With a cohort of its own unit, ew-tune draws 5 %"
-        " of all examples, els of those kept, and cent has one client. Numbers and"
+        " a round that is not passes. (Of ew-tune and els a cohort is 5 % of the"
+        " examples, of cent the one client.) Numbers and"
         f" bytes are those of one message. {verdict}\n\n{table(head, rows)}"
     )
     command = f"python -m benchmarks.rounds {asked.model}"
@@ -244,9 +245,9 @@ def page(found: Section) -> str:
     """The findings as a page of the documentation."""
     return (
         "# What a round takes\n\n"
-        "Written by the command below; do not edit. Times are processor time of one"
+        "Findings of one run of the command below. Times are processor time of one"
         f" process.\n\n{machine()}\n\n"
-        f"```console\n$ {found.command} \\\n    --write docs/rounds.md\n```\n\n"
+        f"```sh\n{found.command} \\\n    --write docs/rounds.md\n```\n\n"
         f"{found.text}\n"
     )
 
