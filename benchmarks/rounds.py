@@ -227,8 +227,8 @@ def section(found: list[Finding], asked: argparse.Namespace) -> Section:
     text = (
         f"Model {asked.model}, 100 clients, 5 in each round, {asked.steps} local"
         f" step{'s' * (asked.steps > 1)} of 4 examples (the default is 4 steps, which"
-        f" makes passes longer and nothing else); the median of {asked.rounds - 1} of"
-        f" {asked.rounds} rounds, the first left out, and evaluation too. `passes` are"
+        f" makes passes and local steps longer and nothing else); the"
+        f" median of {asked.rounds - 1} of {asked.rounds} rounds, the first left out, and evaluation too. `passes` are"
         " the model's forward and backward passes; `local steps` what else a client"
         " does: optimiser, batches, reading the update; `the rest` codec, clipping,"
         " noise, ledger, server step, metrics and checkpoint. `outside` is the share of"
