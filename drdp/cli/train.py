@@ -227,7 +227,7 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
     accounting = statement["accounting"]
     low, high = (float(accounting["epsilon"][end]) for end in ("lower", "upper"))
     delta = plain(accounting["delta"])
-    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at {delta}")
+    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at delta {delta}")
     if found["ew_tune"] is not None:
         click.echo(click.wrap_text(str(found["ew_tune"]["told"]), _WIDTH, "  ", "  "))
     click.echo(f"  in {found['folder']}: adapter, statement, ledger, metrics")

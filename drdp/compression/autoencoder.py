@@ -223,8 +223,9 @@ def fit_autoencoder(
     )
     recent: list[float] = []
     for step in range(1, steps + 1):
-        batch = torch.from_numpy((first if step == 1 else next(batches)) / scale)
-        batch = batch.to(torch.float32)
+        drawn = first if step == 1 else next(batches)
+        drawn /= scale  # each batch is a copy of its own
+        batch = torch.from_numpy(drawn)
         adam.zero_grad(set_to_none=True)
         loss = (network.decode(network.encode(batch)) - batch).square().mean()
         loss.backward()

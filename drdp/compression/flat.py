@@ -32,8 +32,15 @@ def flat(length: int | None = None, **named: Any) -> NDArray[np.float64]:
     """
     import numpy as np
 
+    return _checked(length, **named).astype(np.float64, copy=False)
+
+
+def _checked(length: int | None = None, **named: Any) -> NDArray[Any]:
+    """The same in its own type."""
+    import numpy as np
+
     ((name, value),) = named.items()
-    array = np.asarray(value)
+    array: NDArray[Any] = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.ndim != 1:
         raise InvalidArgumentError(
             f"{name} must be a flat vector of numbers, got"
@@ -50,7 +57,7 @@ def flat(length: int | None = None, **named: Any) -> NDArray[np.float64]:
             f"{name} must be finite, got {bad} NaN or infinite of {len(array)}"
             " numbers: its training diverged, lower the learning rate"
         )
-    return array.astype(np.float64, copy=False)
+    return array
 
 
 def rows(samples: Iterable[Any], length: int | None = None) -> NDArray[np.float32]:
@@ -67,7 +74,7 @@ def rows(samples: Iterable[Any], length: int | None = None) -> NDArray[np.float3
 
     found: list[NDArray[np.float32]] = []
     for sample in samples:
-        vector = flat(length, sample=sample)
+        vector = _checked(length, sample=sample)
         length = len(vector)
         found.append(vector.astype(np.float32))
     if not found:

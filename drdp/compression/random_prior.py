@@ -95,7 +95,7 @@ class RandomPrior:
         elif self.spread is Spread.VARIANCE:
             std = np.sqrt(std)
         mean = chosen.mean
-        if len(mean) != self.layout.length:
+        if len(mean) != self.layout.length and mean.any():
             mean = np.repeat(mean, sizes)
         if chosen.skewness is None or chosen.kurtosis is None:
             noise = rng.standard_normal(self.layout.length, dtype=np.float32)
@@ -104,8 +104,11 @@ class RandomPrior:
             noise = np.concatenate(
                 [shaped(rng, n, float(a), float(b)) for n, a, b in moments]
             ).astype(np.float32)
-        scaled: NDArray[np.float32] = noise * np.repeat(std, sizes).astype(np.float32)
-        return (scaled + mean).astype(np.float32)
+        for slot, size in zip(self.layout.slots, std.astype(np.float32), strict=True):
+            noise[slot.offset : slot.stop] *= size
+        if mean.any():
+            return (noise + mean).astype(np.float32)
+        return np.asarray(noise, dtype=np.float32)
 
 
 def public_prior(
