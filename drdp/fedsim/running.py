@@ -26,9 +26,9 @@ from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Payer, Simulation
+from drdp.fedsim.spending import certified
 from drdp.fedsim.summary import plan_of
 from drdp.privacy.events import Event, NonPrivate, atoms
-from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,7 +208,7 @@ class Run:
         open_ended = not atoms(plan) or NonPrivate() in atoms(plan)
         if not open_ended:
             if epsilon is None:
-                epsilon = epsilon_interval(plan, delta).upper
+                epsilon = certified(plan, delta).upper
             budget = FixedBudget(epsilon, delta, plan)
         return Ledger.create(
             self._kept().ledger,

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import InvalidArgumentError
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.cohort import most_in_a_sum
+from drdp.fedsim.integer_messages import code_of_sum, integer_mechanism, message
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.trainer import Update
 from drdp.privacy.threat import Placement, View
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
     from drdp.compression.protocol import Compressor
     from drdp.mechanisms.gaussian import GaussianMechanism
+    from drdp.mechanisms.integer_noise import (
+        DiscreteGaussianMechanism,
+        SkellamMechanism,
+    )
+    from drdp.mechanisms.protocol import NoiseSource
 
 __all__ = ["Diagnostics", "RoundTotal"]
 
@@ -64,6 +71,7 @@ class RoundTotal:
         round_: The round's number, from 0.
         randomness: Of the noise.
         cohort: Who was asked, each of them once.
+        most: How many clients there are; decides the bits of integer messages.
         keeps: Whether messages are held for an observer.
 
     Guarantees:
@@ -81,16 +89,25 @@ class RoundTotal:
         randomness: Randomness,
         cohort: Sequence[int],
         *,
+        most: int = 1,
         keeps: bool = False,
     ) -> None:
         import numpy as np
 
         self._protection, self._codec, self._round = protection, codec, round_
         self._randomness = randomness
-        self._mechanism = _mechanism(protection)
+        self._integers, self._mechanism = None, None
+        if protection.mechanism is MechanismName.GAUSSIAN:
+            self._mechanism = _mechanism(protection)
+        else:
+            largest = most_in_a_sum(protection.cohort, most)
+            self._integers = integer_mechanism(protection, clients=largest)
         self._central = protection.placement is Placement.CENTRAL
         self._awaited = dict.fromkeys(cohort)
-        self.sum = np.zeros(codec.code_length)
+        self.sum: NDArray[Any] = np.zeros(codec.code_length)
+        if self._integers is not None:
+            size = self._integers.aggregation.grid.dimension
+            self.sum = np.zeros(size, dtype=np.int64)
         self._codes = np.zeros(codec.code_length)
         self._updates = np.zeros(codec.update_length)
         self._norms: list[float] = []
@@ -151,9 +168,13 @@ class RoundTotal:
         """The sum as it may leave."""
         import numpy as np
 
+        source = self._randomness.source("noise", self._round, digest)
+        if self._integers is not None:
+            if self._central:
+                return self._integers.release(self.sum, source)
+            return code_of_sum(self._integers, self.sum)
         if self._mechanism is None or not self._central:
             return self.sum
-        source = self._randomness.source("noise", self._round, digest)
         return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
 
     def diagnostics(self) -> Diagnostics:
@@ -196,7 +217,8 @@ class RoundTotal:
 
     def _digest(self, hidden: NDArray[Any]) -> bytes:
         """One value under two amounts of the same noise would be given away."""
-        scale = repr((self._protection.noise_std, self._protection.clip_norm))
+        plan = self._protection
+        scale = repr((plan.noise_std, plan.clip_norm, plan.mechanism, plan.granularity))
         return hashlib.sha256(hidden.tobytes() + scale.encode()).digest()
 
     def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
@@ -207,6 +229,9 @@ class RoundTotal:
             code = np.zeros(self._codec.code_length)
         self._codes += code
         self._norms.append(float(np.linalg.norm(code)))
+        if self._integers is not None:
+            self._add_integers(client, code, self._integers)
+            return
         bounded = code
         if self._mechanism is not None:
             bounded = np.asarray(self._mechanism.bound(code), dtype=np.float64)
@@ -218,6 +243,33 @@ class RoundTotal:
         if self._keeps and not self._central:
             self._messages.append((client, bounded))
         self.sum += bounded
+
+    def _add_integers(
+        self,
+        client: int,
+        code: NDArray[np.float64],
+        mechanism: DiscreteGaussianMechanism | SkellamMechanism,
+    ) -> None:
+        """Rounded on the grid, with a share of noise where noise comes in shares.
+
+        Roundings are keyed by the code, so that a round that is computed again
+        rounds the same code alike.
+        """
+
+        def source(purpose: str) -> NoiseSource:
+            digest = self._digest(code)
+            return self._randomness.source(purpose, self._round, client, digest)
+
+        rounding = source("rounding")
+        if self._central:
+            self.sum += mechanism.aggregation.grid.rounded(code, rounding).value
+            return
+        from drdp.mechanisms.modular import known_bits, secure_sum
+
+        sent = message(mechanism, code, rounding=rounding, noise=source("message"))
+        if self._keeps:
+            self._messages.append((client, code_of_sum(mechanism, sent)))
+        self.sum = secure_sum([self.sum, sent], known_bits(mechanism.bits or 0))
 
 
 _LARGEST = 1e30
