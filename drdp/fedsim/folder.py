@@ -42,6 +42,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._made: list[Path] = []
 
     @property
     def ledger(self) -> Path:
@@ -86,6 +87,19 @@ class RunFolder:
         """
         try:
             self._make()
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make the run folder {self.path}: {error.strerror}; choose"
+                " another one with --out"
+            ) from None
+        self.check_vacant()
+        self._write(_CONFIG, toml(written(config)).encode())
+
+    def check_vacant(self) -> None:
+        """Raise a RunFolderError where something is in it, and leave it as it is."""
+        if not self.path.is_dir():
+            return
+        try:
             taken = sorted(
                 one.name
                 for one in self.path.iterdir()
@@ -93,8 +107,8 @@ class RunFolder:
             )
         except OSError as error:
             raise RunFolderError(
-                f"cannot make the run folder {self.path}: {error.strerror}; choose"
-                " another one with --out"
+                f"cannot look into {self.path}: {error.strerror}; choose another"
+                " folder with --out"
             ) from None
         if self.started:
             raise RunFolderError(
@@ -106,12 +120,12 @@ class RunFolder:
                 f"{self.path} is not empty (it holds {taken[0]}); choose another"
                 " folder with --out"
             )
-        self._write(_CONFIG, toml(written(config)).encode())
 
     def withdraw(self) -> None:
         """Undo `begin` where nothing was released yet, so that it can be tried again.
 
-        A run whose settings turn out to be impossible leaves nothing behind.
+        A run whose settings turn out to be impossible leaves nothing behind, and
+        a folder that was there before stays.
         """
         if self.paid:
             return
@@ -119,7 +133,7 @@ class RunFolder:
             self.erase_key()
             for name in (_CONFIG, f".{_CONFIG}.part", "codec.safetensors", "lock"):
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            self._unmake()
 
     def config(self) -> Config:
         """The settings that the run began with.
@@ -169,6 +183,8 @@ class RunFolder:
                 " another folder"
             ) from None
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._unmake()
             raise RunFolderError(
                 f"cannot write to the run folder {self.path}: {error.strerror}"
             ) from None
@@ -179,9 +195,17 @@ class RunFolder:
 
     def _make(self) -> None:
         """The folder, for its owner alone: much in it is private."""
-        if not self.path.is_dir():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700, exist_ok=True)
+        for place in reversed((self.path, *self.path.parents)):
+            with contextlib.suppress(FileExistsError):
+                if not place.is_dir():
+                    place.mkdir(mode=0o700 if place == self.path else 0o777)
+                    self._made.append(place)
+
+    def _unmake(self) -> None:
+        """Take back the folders that were made here, as far as they are empty."""
+        while self._made:
+            self._made[-1].rmdir()
+            self._made.pop()
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was worked out before the first round."""
