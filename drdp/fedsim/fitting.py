@@ -17,6 +17,7 @@ from drdp.errors import DataError, InvalidArgumentError, TrainingError
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import Federation, Tell
 from drdp.fedsim.simulate import local_seed
+from drdp.fedsim.summing import LARGEST
 from drdp.fedsim.trainer import ClientRange, Trainer
 from drdp.privacy.events import NOTHING, Event
 
@@ -83,10 +84,11 @@ def public_updates(
             " fitted codec"
         )
     for number, update in enumerate(_updates(federation.public, config)):
-        if not np.isfinite(update).all():
+        if not (np.abs(update) <= LARGEST).all():
             raise TrainingError(
                 f"training of public client {number} diverged: its update is not"
-                f" finite; lower local.learning_rate ({config.local.learning_rate:g})"
+                " finite or huge; lower local.learning_rate"
+                f" ({config.local.learning_rate:g})"
             )
         yield update
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     )
     from drdp.mechanisms.protocol import NoiseSource
 
-__all__ = ["Diagnostics", "RoundTotal"]
+__all__ = ["LARGEST", "Diagnostics", "RoundTotal"]
 
 
 @final
@@ -203,14 +203,14 @@ class RoundTotal:
         """The code of an update; None where it counts as zero."""
         import numpy as np
 
-        if not (math.isfinite(loss) and bool((np.abs(delta) <= _LARGEST).all())):
+        if not (math.isfinite(loss) and bool((np.abs(delta) <= LARGEST).all())):
             return None
         try:
             code = self._codec.encode(delta.astype(np.float32, copy=False))
         except InvalidArgumentError:  # the length is right, so it is the numbers
             return None
         wide = code.astype(np.float64)
-        if not bool((np.abs(wide) <= _LARGEST).all()):
+        if not bool((np.abs(wide) <= LARGEST).all()):
             return None
         self._updates += delta
         return wide
@@ -272,7 +272,7 @@ class RoundTotal:
         self.sum = secure_sum([self.sum, sent], known_bits(mechanism.bits or 0))
 
 
-_LARGEST = 1e30
+LARGEST = 1e30
 """Of a number in an update or a code; beyond it float32 sums of squares overflow."""
 
 

@@ -168,7 +168,8 @@ def test_training_that_diverges_ends_with_a_warning_for_the_operator(
             *("round", "epsilon", "step_norm", "private"),
             *("loss", "perplexity"),
         }
-    public = drdp(f"{line} --clip-norm public --out {tmp_path / 'other'}")
+    line = line.replace("--clip-norm 1 ", "")
+    public = drdp(f"{line} --out {tmp_path / 'other'}")
     assert public.code == 2
     assert "training of public client 0 diverged" in public.err
     assert not (tmp_path / "other").exists()
