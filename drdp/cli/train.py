@@ -92,6 +92,8 @@ def train(
     folder = RunFolder(place)
     if resume is not None:
         folder.config()  # before a lock is made where there is no run
+    else:
+        folder.check_vacant()
     with folder.locked():
         if folder.finished and resume is not None:
             told(f"the run in {place} is finished; nothing was run again")

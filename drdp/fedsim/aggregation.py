@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.server import Server
 from drdp.privacy.threat import Placement, View
 
@@ -135,6 +135,11 @@ class Aggregation:
                 "server.aggregation products sets the adapter to the mean of products,"
                 " so it needs server.optimizer sgd with server.learning_rate 1 and no"
                 " server.step_norm"
+            )
+        if self.by_message and protection.mechanism is not MechanismName.GAUSSIAN:
+            raise InvalidArgumentError(
+                "server.decode before needs privacy.mechanism gaussian, got"
+                f" {protection.mechanism}: integer messages are decoded as a sum"
             )
         if not self.by_message or not protection.noisy:
             return

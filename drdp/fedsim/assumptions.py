@@ -24,6 +24,7 @@ def circumstances(
     placement: str,
     view: str,
     seeded: bool,
+    mechanism: str = "gaussian",
     examples_per_user: int | None = None,
     steering: Steering | None = None,
     assumed: tuple[str, ...] = (),
@@ -41,6 +42,7 @@ def circumstances(
         assumed: What else the guarantee rests on.
         placement: Who adds the noise.
         view: What the adversary sees.
+        mechanism: The law of the noise.
         seeded: Whether the noise can be replayed from a seed.
     """
     noted = [
@@ -50,10 +52,7 @@ def circumstances(
             "How many examples there are in all is public: it is in plan.json, and"
             " public clients are as large as an average one."
         ),
-        (
-            "Noise is drawn in double precision, which does not hold against attacks on"
-            " the last bits of released numbers."
-        ),
+        _precision(mechanism),
     ]
     if steering is not None:
         noted.insert(0, steering.sentence(clip_norm))
@@ -106,3 +105,15 @@ def _moving_bound(examples_per_user: int | None) -> str:
     """How far one unit moves a sum, in words."""
     clip = "the clip norm of the round"
     return clip if examples_per_user is None else f"{examples_per_user} times {clip}"
+
+
+def _precision(mechanism: str) -> str:
+    if mechanism == "gaussian":
+        return (
+            "Noise is drawn in double precision, which does not hold against attacks on"
+            " the last bits of released numbers."
+        )
+    return (
+        f"Noise is {mechanism}, drawn exactly on the integers; every round counts as if"
+        " whoever is protected took part in it."
+    )

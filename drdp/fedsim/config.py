@@ -226,6 +226,10 @@ class Privacy:
     adjacency: str | None = _setting(
         None, _or_nothing(_one_of("add-remove", "zero-out", "replace-one"))
     )
+    mechanism: str = _setting(
+        "gaussian", _one_of("gaussian", "discrete-gaussian", "skellam")
+    )
+    granularity: float = _setting(2.0**-12, _positive)
     survivors: int | None = _setting(None, _or_nothing(_whole(1)))
     colluding: int = _setting(0, _whole(0))
     most_examples: int = _setting(4, _whole(1))
@@ -240,6 +244,7 @@ class Code:
     network: str = _setting("blocks", _one_of("blocks", "convolution"))
     prior: str = _setting("public", _one_of("public", "proxy", "released"))
     prior_noise: float = _setting(10.0, _positive)
+    moments: str = _setting("mean-std", _one_of("mean", "mean-std", "higher"))
     fit_steps: int = _setting(200, _whole(1))
     fit_samples: int = _setting(32, _whole(2))
     bits: int | None = _setting(None, _or_nothing(_whole(1)))

@@ -7,7 +7,6 @@ computed again on resuming, from the same cohort and with the same noise.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,9 +20,9 @@ from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.measured import measured
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import Payer, Report, Simulation, State, simulate
+from drdp.fedsim.spending import certified
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event, NonPrivate, atoms
-from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +165,8 @@ def execute(
     state = folder.load()
     if state is not None:
         _matches(state, simulation, folder)
-        _paid(payer, simulation.event(state.round), folder)
+    if state is not None or simulation.codec_paid:
+        _paid(payer, simulation.event(state.round if state else 0), folder)
     randomness = prepared.randomness_of(folder)
     if state is None:
         state = simulation.start()
@@ -247,6 +247,7 @@ def statement_of(prepared: Prepared, event: Event) -> Statement:
             placement=str(protection.placement),
             view=str(protection.view),
             seeded=prepared.seeded,
+            mechanism=str(protection.mechanism),
             examples_per_user=protection.examples_per_user,
             steering=protection.steering,
             assumed=tuple(prepared.assumed),
@@ -322,9 +323,9 @@ def _paid(payer: Book, event: Event, folder: RunFolder) -> None:
     missing = atoms(event) - atoms(payer.spent)
     if missing:
         raise RunFolderError(
-            f"the ledger in {folder.path} lacks {missing.total()} charges of rounds"
-            " that the checkpoint has: it was put back to an older copy, and no"
-            " guarantee can be stated"
+            f"the ledger in {folder.path} lacks {missing.total()} charges of what"
+            " codec and checkpoint were made from: it was put back to an older copy,"
+            " and no guarantee can be stated"
         )
 
 
@@ -367,11 +368,7 @@ class _Sitting:
 
 def _cost(event: Event, delta: float) -> Interval:
     """The certified epsilon of what was charged."""
-    if not atoms(event):
-        return Interval(0.0, 0.0, "nothing released")
-    if NonPrivate() in atoms(event):
-        return Interval(math.inf, math.inf, "no protection")
-    return epsilon_interval(event, delta)
+    return certified(event, delta)
 
 
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:

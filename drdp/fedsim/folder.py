@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import InvalidArgumentError, MissingPackageError, RunFolderError
+from drdp.fedsim.checkpoint import packed, unpacked
 from drdp.fedsim.config import Config, read, written
 from drdp.fedsim.documents import finite, toml
 from drdp.fedsim.exams import known_results
@@ -33,6 +34,7 @@ __all__ = ["RunFolder"]
 
 _CONFIG = "config.toml"
 _QUESTIONS = "questions.json"
+_CHECKPOINT = "checkpoint.safetensors"
 
 
 @final
@@ -45,6 +47,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self._made: list[Path] = []
 
     @property
     def ledger(self) -> Path:
@@ -89,6 +92,19 @@ class RunFolder:
         """
         try:
             self._make()
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot make the run folder {self.path}: {error.strerror}; choose"
+                " another one with --out"
+            ) from None
+        self.check_vacant()
+        self._write(_CONFIG, toml(written(config)).encode())
+
+    def check_vacant(self) -> None:
+        """Raise a RunFolderError where something is in it, and leave it as it is."""
+        if not self.path.is_dir():
+            return
+        try:
             taken = sorted(
                 one.name
                 for one in self.path.iterdir()
@@ -96,8 +112,8 @@ class RunFolder:
             )
         except OSError as error:
             raise RunFolderError(
-                f"cannot make the run folder {self.path}: {error.strerror}; choose"
-                " another one with --out"
+                f"cannot look into {self.path}: {error.strerror}; choose another"
+                " folder with --out"
             ) from None
         if self.started:
             raise RunFolderError(
@@ -109,12 +125,12 @@ class RunFolder:
                 f"{self.path} is not empty (it holds {taken[0]}); choose another"
                 " folder with --out"
             )
-        self._write(_CONFIG, toml(written(config)).encode())
 
     def withdraw(self) -> None:
         """Undo `begin` where nothing was released yet, so that it can be tried again.
 
-        A run whose settings turn out to be impossible leaves nothing behind.
+        A run whose settings turn out to be impossible leaves nothing behind, and
+        a folder that was there before stays.
         """
         if self.paid:
             return
@@ -122,7 +138,7 @@ class RunFolder:
             self.erase_key()
             for name in (_CONFIG, f".{_CONFIG}.part", "codec.safetensors", "lock"):
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            self._unmake()
 
     def config(self) -> Config:
         """The settings that the run began with.
@@ -172,6 +188,8 @@ class RunFolder:
                 " another folder"
             ) from None
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._unmake()
             raise RunFolderError(
                 f"cannot write to the run folder {self.path}: {error.strerror}"
             ) from None
@@ -182,9 +200,17 @@ class RunFolder:
 
     def _make(self) -> None:
         """The folder, for its owner alone: much in it is private."""
-        if not self.path.is_dir():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700, exist_ok=True)
+        for place in reversed((self.path, *self.path.parents)):
+            with contextlib.suppress(FileExistsError):
+                if not place.is_dir():
+                    place.mkdir(mode=0o700 if place == self.path else 0o777)
+                    self._made.append(place)
+
+    def _unmake(self) -> None:
+        """Take back the folders that were made here, as far as they are empty."""
+        while self._made:
+            self._made[-1].rmdir()
+            self._made.pop()
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Keep what was worked out before the first round."""
@@ -248,14 +274,7 @@ class RunFolder:
 
     def save(self, state: State) -> None:
         """Keep the state of the run, whole or not at all."""
-        import numpy as np
-        from safetensors.numpy import save
-
-        arrays = {"parameters": state.parameters}
-        arrays |= {f"memory.{name}": array for name, array in state.memory.items()}
-        if state.clip_norm is not None:
-            arrays["clip_norm"] = np.array([state.clip_norm])
-        self._write("checkpoint.safetensors", save(arrays, {"round": str(state.round)}))
+        self._write(_CHECKPOINT, packed(state))
 
     def load(self) -> State | None:
         """The last state that was kept, or None.
@@ -263,28 +282,8 @@ class RunFolder:
         Raises:
             RunFolderError: If the checkpoint is damaged.
         """
-        from safetensors import SafetensorError, safe_open
-
-        from drdp.fedsim.simulate import State
-
-        file = self.path / "checkpoint.safetensors"
-        if not file.exists():
-            return None
-        try:
-            with safe_open(file, "np") as stored:
-                arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-                done = int(stored.metadata()["round"])
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{file} is damaged: {error}") from None
-        memory = {
-            name.removeprefix("memory."): array
-            for name, array in arrays.items()
-            if name.startswith("memory.")
-        }
-        clip = arrays.get("clip_norm")
-        return State(
-            done, arrays["parameters"], memory, None if clip is None else float(clip[0])
-        )
+        file = self.path / _CHECKPOINT
+        return unpacked(file) if file.exists() else None
 
     def log(self, record: Mapping[str, Any]) -> None:
         """One more line of metrics, on disk before this returns."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from drdp import _check
 from drdp.errors import (
@@ -23,8 +23,11 @@ from drdp.errors import (
     UnsoundThreatModelError,
 )
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
+from drdp.fedsim.soundness import MechanismName, check_combination
 from drdp.fedsim.steering import Steering
 from drdp.privacy.calibration import calibrate, calibrate_count, within
+from drdp.privacy.curves import Accountant
+from drdp.privacy.distributed import distributed_discrete_gaussian
 from drdp.privacy.events import (
     NOTHING,
     Adjacency,
@@ -37,10 +40,21 @@ from drdp.privacy.events import (
 from drdp.privacy.example_level import example_level
 from drdp.privacy.exposure import effective_event
 from drdp.privacy.pld import pld_curve
+from drdp.privacy.rdp import rdp_curve
+from drdp.privacy.releases import DiscreteGaussian, Skellam
 from drdp.privacy.sampling import RandomlyAllocated
 from drdp.privacy.threat import Placement, PoissonCohort, ThreatModel, View
 
-__all__ = ["MOST_ROUNDS", "Protection", "calibrated", "rounds_within"]
+__all__ = [
+    "MOST_ROUNDS",
+    "MechanismName",
+    "Protection",
+    "calibrated",
+    "rounds_within",
+]
+
+if TYPE_CHECKING:
+    from drdp.mechanisms.aggregation import Aggregation
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -73,6 +87,9 @@ class Protection:
         steering: How the clip norm follows the norms of codes; `clip_norm` is
             then that of the first round, and `noise_multiplier` covers the codes
             and the count that moves it.  None keeps the clip norm as it is.
+        mechanism: The law of the noise.
+        granularity: The step of the integer grid / `clip_norm`; for discrete noise.
+        code_length: How many numbers a code has; needed for discrete noise.
 
     Raises:
         UnsoundThreatModelError: If no guarantee follows from the combination.
@@ -89,6 +106,9 @@ class Protection:
     examples_per_user: int | None = None
     public: bool = False
     steering: Steering | None = None
+    mechanism: MechanismName = MechanismName.GAUSSIAN
+    granularity: float = 2.0**-12
+    code_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.clip_norm != math.inf or self.noise_multiplier > 0.0:
@@ -104,9 +124,10 @@ class Protection:
             ("adjacency", Adjacency),
             ("placement", Placement),
             ("view", View),
+            ("mechanism", MechanismName),
         ):
             object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
-        _check_combination(self)
+        check_combination(self)
         self.event(0)
 
     def codes_noise(self, size: float) -> float:
@@ -150,6 +171,31 @@ class Protection:
             self.relation,
             survivors=self.survivors,
             colluding=self.colluding,
+            amplify=None if self.mechanism is MechanismName.GAUSSIAN else False,
+        )
+
+    @property
+    def counted_shares(self) -> int | None:
+        """How many honest shares of noise a sum surely has; None with central noise."""
+        if self.placement is Placement.CENTRAL or self.threat is None:
+            return None
+        return self.threat.shares
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """The integer grid, in units of the clip norm, and the sensitivity on it."""
+        from drdp.mechanisms.aggregation import Aggregation
+        from drdp.mechanisms.integer_grid import IntegerGrid
+
+        grid = IntegerGrid(
+            clip_norm=1.0, granularity=self.granularity, length=self.code_length or 1
+        )
+        shares = self.counted_shares
+        return Aggregation(
+            grid=grid,
+            clients=shares or 1,
+            survivors=shares,
+            adjacency=self.relation,
         )
 
     def event(self, round_: int) -> Event:
@@ -205,8 +251,27 @@ class Protection:
         threat = self.threat
         if threat is None:
             raise UnsoundThreatModelError("no event is known for this cohort")
+        if self.mechanism is not MechanismName.GAUSSIAN:
+            return self._discrete(noise)
         event = effective_event(threat, noise, 1)
         return event.event if isinstance(event, Repeated) else event
+
+    def _discrete(self, noise: float) -> Event:
+        """One round, as if whoever is protected took part in it."""
+        uncovered = self.placement is Placement.CENTRAL and self.view is View.MESSAGES
+        if uncovered:
+            return NonPrivate()
+        aggregation, shares = self.aggregation, self.counted_shares
+        size, far = aggregation.grid.dimension, aggregation.sensitivity
+        scale = noise / self.granularity
+        if self.mechanism is MechanismName.SKELLAM:
+            variance = (shares or 1) * scale * scale * (1.0 - 2.0**-50)
+            return Skellam(variance, far, size, aggregation.l1_sensitivity)
+        if shares is None:
+            return DiscreteGaussian(scale / far * (1.0 - 2.0**-50), far, size)
+        if scale * scale < 0.5:
+            return NonPrivate()  # shares that narrow do not add up
+        return distributed_discrete_gaussian(shares, scale, far, dimension=size)
 
 
 def calibrated(
@@ -235,7 +300,8 @@ def calibrated(
     """
     target = within(_check.positive(epsilon=epsilon), delta)
     rounds = _check.count(least=1, rounds=rounds)
-    if beside != NOTHING and not target(pld_curve(beside)):
+    curve = _accountant(protection)
+    if beside != NOTHING and not target(curve(beside)):
         raise CalibrationError(
             "what was released before the first round spends more than the whole"
             f" budget of epsilon {epsilon:g}: give it more noise, or use a public"
@@ -245,7 +311,7 @@ def calibrated(
     def run(noise: float) -> Event:
         return replace(protection, noise_multiplier=noise).run_event(rounds) + beside
 
-    found = calibrate(run, pld_curve, target)
+    found = calibrate(run, curve, target)
     return replace(protection, noise_multiplier=found)
 
 
@@ -260,7 +326,7 @@ def rounds_within(
     target = within(_check.positive(epsilon=epsilon), delta)
     found = calibrate_count(
         lambda rounds: protection.run_event(rounds) + beside,
-        pld_curve,
+        _accountant(protection),
         target,
         most=MOST_ROUNDS,
     )
@@ -273,6 +339,12 @@ def rounds_within(
     return found
 
 
+def _accountant(protection: Protection) -> Accountant:
+    """Of vectors of integers, Renyi bounds are what is proven."""
+    gaussian = protection.mechanism is MechanismName.GAUSSIAN
+    return pld_curve if gaussian else rdp_curve
+
+
 def _member(name: str, kind: type[Member], value: object) -> Member:
     """A member of an enumeration, also by its value: what follows compares members."""
     try:
@@ -282,34 +354,3 @@ def _member(name: str, kind: type[Member], value: object) -> Member:
         raise InvalidArgumentError(
             f"{name} must be one of {known}, got {value!r}"
         ) from None
-
-
-def _check_combination(protection: Protection) -> None:
-    """What the threat model does not know about."""
-    central = protection.placement is Placement.CENTRAL
-    hidden = protection.view is View.OUTSIDER
-    if isinstance(protection.cohort, AllocatedCohort) and not (central and hidden):
-        raise UnsoundThreatModelError(
-            "random allocation is accounted for with central noise and an outsider's"
-            " view only: with noise at the clients the number of noise shares would"
-            " show who takes part; use a cohort of fixed size"
-        )
-    if protection.steering is not None and not central:
-        raise UnsoundThreatModelError(
-            "privacy.clip_norm adaptive needs placement central, got"
-            f" {protection.placement}: the count of clipped codes is noised once, by"
-            " whoever adds up, and clients' own noise does not cover it; use a fixed"
-            " clip norm"
-        )
-    if protection.steering is not None and protection.clip_norm == math.inf:
-        raise InvalidArgumentError(
-            "privacy.clip_norm adaptive needs a finite norm to begin with, got inf"
-        )
-    if protection.examples_per_user is None:
-        return
-    _check.count(least=1, examples_per_user=protection.examples_per_user)
-    if not (central and hidden and isinstance(protection.cohort, PoissonCohort)):
-        raise UnsoundThreatModelError(
-            "user-level guarantees of example-level sampling are accounted for with"
-            " Poisson sampling, central noise and an outsider's view only"
-        )

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Protocol, final
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.aggregation import Aggregation
-from drdp.fedsim.cohort import draw, expected_size
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.cohort import draw, expected_size, most_in_a_sum
+from drdp.fedsim.integer_messages import integer_mechanism
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.sight import Observer, Sight
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from drdp.compression.protocol import Compressor
     from drdp.mechanisms.adaptive import AdaptiveClip
     from drdp.mechanisms.gaussian import GaussianMechanism
+    from drdp.mechanisms.integer_noise import (
+        DiscreteGaussianMechanism,
+        SkellamMechanism,
+    )
 
 __all__ = [
     "Diagnostics",
@@ -109,6 +114,8 @@ class Simulation:
         protection: How clients are drawn, clipped and hidden.
         server: What the mean update does.
         name: Stands in the ledger as the run of its charges.
+        codec_paid: Whether what fitting the codec released was paid for when it
+            was fitted, which a run's folder checks; else the first round does.
         size: What sums are divided by, a public number.  By default the cohort's
             expected size, from a number of clients that is then public.
         aggregation: Which mean of the messages the server steps along.
@@ -127,6 +134,7 @@ class Simulation:
     name: str = "run"
     size: float | None = None
     aggregation: Aggregation = field(default_factory=Aggregation)
+    codec_paid: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -145,6 +153,15 @@ class Simulation:
             )
         self.aggregation.check(self.protection, self.server)
         self.protection.codes_noise(self.divisor(self.trainer.num_clients))
+
+        if self.protection.mechanism is not MechanismName.GAUSSIAN:
+            length = self.compressor.code_length
+            if self.protection.code_length != length:
+                raise InvalidArgumentError(
+                    f"protection is for codes of {self.protection.code_length} numbers,"
+                    f" but the compressor's have {length}"
+                )
+            self.integers()
 
     def event(self, rounds: int) -> Event:
         """Everything that a run of so many rounds releases, the codec included."""
@@ -173,6 +190,13 @@ class Simulation:
         return GaussianMechanism(
             noise_multiplier=protection.codes_noise(size), clip_norm=clip
         )
+
+    def integers(self) -> DiscreteGaussianMechanism | SkellamMechanism | None:
+        """What bounds and releases codes on the integers; None for Gaussian noise."""
+        if self.protection.mechanism is MechanismName.GAUSSIAN:
+            return None
+        most = most_in_a_sum(self.protection.cohort, self.trainer.num_clients)
+        return integer_mechanism(self.protection, clients=most)
 
     def rule(self, clip_norm: float | None) -> AdaptiveClip | None:
         """What makes the next round's clip norm; None where it is fixed."""
@@ -230,7 +254,8 @@ def simulate(
         codec cannot take, counts as zero.
     """
     now = simulation.start() if state is None else state
-    if now.round == 0 and simulation.compressor.event != NOTHING:
+    unpaid = now.round == 0 and not simulation.codec_paid
+    if unpaid and simulation.compressor.event != NOTHING:
         payer.charge(
             simulation.compressor.event,
             label="fitting the codec",

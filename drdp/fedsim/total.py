@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import InvalidArgumentError
+from drdp.fedsim.integer_messages import code_of_sum, message
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.trainer import Update
 from drdp.privacy.threat import Placement, View
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
     from drdp.fedsim.aggregation import Gathered
     from drdp.fedsim.simulate import Simulation
     from drdp.mechanisms.adaptive import AdaptiveClip
+    from drdp.mechanisms.gaussian import GaussianMechanism
+    from drdp.mechanisms.integer_noise import (
+        DiscreteGaussianMechanism,
+        SkellamMechanism,
+    )
+    from drdp.mechanisms.protocol import NoiseSource
 
-__all__ = ["Diagnostics", "Total"]
+__all__ = ["LARGEST", "Diagnostics", "Total"]
 
 
 @final
@@ -93,13 +100,20 @@ class Total:
         import numpy as np
 
         protection = simulation.protection
-        self._codec, self._round, self._randomness = codec, round_, randomness
-        self._mechanism = simulation.mechanism(clip_norm)
+        self._protection, self._codec, self._round = protection, codec, round_
+        self._randomness = randomness
+        self._integers = simulation.integers()
+        self._mechanism: GaussianMechanism | None = None
+        if self._integers is None:
+            self._mechanism = simulation.mechanism(clip_norm)
         self._rule: AdaptiveClip | None = simulation.rule(clip_norm)
         self._central = protection.placement is Placement.CENTRAL
         self._awaited = dict.fromkeys(cohort)
         self.shares = 0.0  # halves: their sum is exact
-        self.sum = np.zeros(codec.code_length)
+        self.sum: NDArray[Any] = np.zeros(codec.code_length)
+        if self._integers is not None:
+            size = self._integers.aggregation.grid.dimension
+            self.sum = np.zeros(size, dtype=np.int64)
         self._codes = np.zeros(codec.code_length)
         self._updates = np.zeros(codec.update_length)
         self._norms = array("d")
@@ -153,10 +167,7 @@ class Total:
         The scale belongs to it: the same sum under two clip norms would be hidden
         twice by the same noise times two known factors, and so not at all.
         """
-        content = self.sum.tobytes()
-        if self._rule is not None:
-            content += f" {self.shares!r} {self._rule.clip_norm!r}".encode()
-        return hashlib.sha256(content).digest()
+        return self._digest(self.sum)
 
     def seen(self) -> dict[int, NDArray[np.float64]]:
         """The messages that the view shows, to be asked for after the charge."""
@@ -166,9 +177,13 @@ class Total:
         """The sum as it may leave."""
         import numpy as np
 
+        source = self._randomness.source("noise", self._round, digest)
+        if self._integers is not None:
+            if self._central:
+                return self._integers.release(self.sum, source)
+            return code_of_sum(self._integers, self.sum)
         if self._mechanism is None or not self._central:
             return self.sum
-        source = self._randomness.source("noise", self._round, digest)
         return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
 
     def steered(self, digest: bytes) -> float | None:
@@ -182,10 +197,12 @@ class Total:
         """What only the operator may see."""
         import numpy as np
 
-        clients, noise, limit = len(self._norms), 0.0, math.inf
+        clients, protection = len(self._norms), self._protection
+        noise, limit = protection.noise_std, protection.clip_norm
         if self._mechanism is not None:
-            noise = self._mechanism.noise_std * math.sqrt(self._codec.code_length)
+            noise = self._mechanism.noise_std
             limit = self._mechanism.clip_norm or math.inf
+        noise *= math.sqrt(self._codec.code_length)
         decoded = self._codec.decode(self._codes / max(clients, 1))
         if not self._central:
             noise *= math.sqrt(clients)
@@ -204,17 +221,25 @@ class Total:
         """The code of an update; None where it counts as zero."""
         import numpy as np
 
-        if not (math.isfinite(loss) and bool((np.abs(delta) <= _LARGEST).all())):
+        if not (math.isfinite(loss) and bool((np.abs(delta) <= LARGEST).all())):
             return None
         try:
             code = self._codec.encode(delta.astype(np.float32, copy=False))
         except InvalidArgumentError:  # the length is right, so it is the numbers
             return None
         wide = code.astype(np.float64)
-        if not bool((np.abs(wide) <= _LARGEST).all()):
+        if not bool((np.abs(wide) <= LARGEST).all()):
             return None
         self._updates += delta
         return wide
+
+    def _digest(self, hidden: NDArray[Any]) -> bytes:
+        """One value under two amounts of the same noise would be given away."""
+        plan = self._protection
+        scale = [plan.noise_std, plan.clip_norm, plan.mechanism, plan.granularity]
+        if self._rule is not None:
+            scale += [self.shares, self._rule.clip_norm]
+        return hashlib.sha256(hidden.tobytes() + repr(scale).encode()).digest()
 
     def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
         import numpy as np
@@ -224,6 +249,9 @@ class Total:
             code = np.zeros(self._codec.code_length)
         self._codes += code
         self._norms.append(float(np.linalg.norm(code)))
+        if self._integers is not None:
+            self._add_integers(client, code, self._integers)
+            return
         value = code
         if self._mechanism is not None:
             bounded = self._mechanism.bounded(code)
@@ -231,8 +259,9 @@ class Total:
             if self._rule is not None:
                 self.shares += self._rule.share(bounded)
         if self._mechanism is not None and not self._central:
-            digest = hashlib.sha256(value.tobytes()).digest()
-            source = self._randomness.source("message", self._round, client, digest)
+            source = self._randomness.source(
+                "message", self._round, client, self._digest(value)
+            )
             value = np.asarray(self._mechanism.release(value, source))
         if not self._central:
             self._messages.append((client, value))
@@ -240,8 +269,35 @@ class Total:
             self.gathered.add(value)
         self.sum += value
 
+    def _add_integers(
+        self,
+        client: int,
+        code: NDArray[np.float64],
+        mechanism: DiscreteGaussianMechanism | SkellamMechanism,
+    ) -> None:
+        """Rounded on the grid, with a share of noise where noise comes in shares.
 
-_LARGEST = 1e30
+        Roundings are keyed by the code, so that a round that is computed again
+        rounds the same code alike.
+        """
+
+        def source(purpose: str) -> NoiseSource:
+            digest = self._digest(code)
+            return self._randomness.source(purpose, self._round, client, digest)
+
+        rounding = source("rounding")
+        if self._central:
+            self.sum += mechanism.aggregation.grid.rounded(code, rounding).value
+            return
+        from drdp.mechanisms.modular import known_bits, secure_sum
+
+        sent = message(mechanism, code, rounding=rounding, noise=source("message"))
+        if self._messages.maxlen != 0:
+            self._messages.append((client, code_of_sum(mechanism, sent)))
+        self.sum = secure_sum([self.sum, sent], known_bits(mechanism.bits or 0))
+
+
+LARGEST = 1e30
 """Of a number in an update or a code; beyond it float32 sums of squares overflow."""
 
 

@@ -151,6 +151,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(drdp, file, tmp_path, line, to
     assert session.err.endswith(error + "\n")
     assert told in error
     assert not (tmp_path / "run").exists()
+    assert [one.name for one in (tmp_path / "full").iterdir()] == ["other"]
 
 
 def test_training_that_diverges_ends_with_a_warning_for_the_operator(
@@ -168,10 +169,26 @@ def test_training_that_diverges_ends_with_a_warning_for_the_operator(
             *("round", "epsilon", "step_norm", "private"),
             *("loss", "perplexity"),
         }
-    public = drdp(f"{line} --clip-norm public --out {tmp_path / 'other'}")
+    line = line.replace("--clip-norm 1 ", "")
+    public = drdp(f"{line} --out {tmp_path / 'other'}")
     assert public.code == 2
     assert "training of public client 0 diverged" in public.err
     assert not (tmp_path / "other").exists()
+
+
+def test_a_refused_run_takes_back_what_it_made_and_no_more(drdp, file, tmp_path):
+    (tmp_path / "mine").mkdir()
+    line = f"train --config {file} --method fedlora --epsilon 2 --data none.jsonl"
+    for place in ("mine", "new/deep/run"):
+        assert drdp(f"{line} --out {tmp_path / place}").code == 2
+    assert [one.name for one in tmp_path.iterdir()] == ["mine"]
+    assert not list((tmp_path / "mine").iterdir())
+    taken = tmp_path / "taken"
+    taken.touch()
+    for place in (taken, taken / "run"):
+        session = drdp(f"{line} --out {place}")
+        assert session.code == 2
+        assert session.err.count("\n") == 1
 
 
 def test_missing_packages_are_named_before_anything_is_written(python, tmp_path):

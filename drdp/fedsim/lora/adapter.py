@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from peft.utils import get_peft_model_state_dict
 
-from drdp.errors import InvalidArgumentError, ModelError
+from drdp.errors import InvalidArgumentError, ModelError, RunFolderError
 from drdp.fedsim.local import LoraShape
 from drdp.fedsim.models import LanguageModel
 
@@ -132,16 +132,25 @@ class Adapter:
         ``PeftModel.from_pretrained(model, folder)`` reads it back bit for bit.  The
         files are written beside `folder` first and each is then renamed into it.
         """
+        from safetensors import SafetensorError
+
         self.load(parameters)
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         config = self.model.peft_config["default"]
         config.base_model_name_or_path = self.name
-        with tempfile.TemporaryDirectory(prefix=".adapter-", dir=folder.parent) as home:
-            self.model.save_pretrained(home, save_embedding_layers=False)
-            # The weights come before the configuration that makes them readable.
-            for path in sorted(Path(home).iterdir(), reverse=True):
-                os.replace(path, folder / path.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(
+                prefix=".adapter-", dir=folder.parent
+            ) as home:
+                self.model.save_pretrained(home, save_embedding_layers=False)
+                # The weights come before the configuration that makes them readable.
+                for path in sorted(Path(home).iterdir(), reverse=True):
+                    os.replace(path, folder / path.name)
+        except (OSError, SafetensorError) as error:
+            raise RunFolderError(
+                f"cannot write the adapter to {folder}: {error}"
+            ) from None
 
 
 def require_targets(language: LanguageModel, targets: tuple[str, ...]) -> None:
