@@ -220,7 +220,7 @@ def fit_autoencoder(
     recent: list[float] = []
     for step in range(1, steps + 1):
         # Constant for one half, then to nothing: the first half finds, the rest
-        # settles.  (A scheduler of torch's would keep Adam's state alive.)
+        # settles.
         adam.param_groups[0]["lr"] = rate * min(1.0, 2.0 * (1.0 - (step - 1) / steps))
         batch = torch.from_numpy((first if step == 1 else next(batches)) / scale)
         batch = batch.to(torch.float32)
