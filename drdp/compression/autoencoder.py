@@ -217,20 +217,18 @@ def fit_autoencoder(
     adam = torch.optim.Adam(
         network.parameters(), lr=_check.positive(learning_rate=rate)
     )
-    # Constant for one half, then to nothing: the first half finds, the rest settles.
-    fall = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda done: min(1.0, 2.0 * (1.0 - done / steps))
-    )
     recent: list[float] = []
     for step in range(1, steps + 1):
+        # Constant for one half, then to nothing: the first half finds, the rest
+        # settles.
+        adam.param_groups[0]["lr"] = rate * min(1.0, 2.0 * (1.0 - (step - 1) / steps))
         drawn = first if step == 1 else next(batches)
         drawn /= scale  # each batch is a copy of its own
-        batch = torch.from_numpy(drawn)
+        batch = torch.from_numpy(drawn).to(torch.float32)
         adam.zero_grad(set_to_none=True)
         loss = (network.decode(network.encode(batch)) - batch).square().mean()
         loss.backward()
         adam.step()
-        fall.step()
         recent.append(float(loss.detach()) / float(batch.square().mean()))
         if not math.isfinite(recent[-1]):
             raise InvalidArgumentError(
@@ -239,6 +237,7 @@ def fit_autoencoder(
             )
         if progress is not None:
             progress(step, steps, recent[-1])
+    adam.zero_grad(set_to_none=True)
     network.eval().requires_grad_(requires_grad=False)
     last = recent[-max(1, steps // 10) :]
     return Autoencoder(design, network, length, scale, source, sum(last) / len(last))

@@ -24,6 +24,7 @@ from drdp.fedsim.federation import Federation, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.forecast import forecast
+from drdp.fedsim.memory import give_back
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.server import Server
@@ -129,6 +130,7 @@ class Run:
             codec = codec_for(config, people, public, tell, None)
         else:
             codec = self._codec(people, public, plan, released, delta, protection, tell)
+        give_back()  # what fitting took: local training needs room next
         if planned is None:
             protection, server, seen = _sized(config, public, protection, codec, tell)
         else:

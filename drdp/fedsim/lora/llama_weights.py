@@ -216,5 +216,6 @@ class LlamaWeights:
             self._layout,
             self._room,
             self.dtype,
-            gain=None if gain is None else gain.to(self.stream),
+            # A copy: the model's own may keep a mapped file open.
+            gain=None if gain is None else gain.to(self.stream, copy=True),
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Scorer", "prefers_bfloat16", "store_bfloat16"]
 
 _BATCH_TOKENS = 2048  # padded tokens of an evaluation batch
+_ROWS = 256  # rows of logits at a time where no gradient is wanted
 _LARGE = 20_000_000  # parameters from which bfloat16 pays for its conversions
 
 
@@ -44,7 +45,8 @@ def store_bfloat16(model: torch.nn.Module) -> None:
 
     Autocast would round them so at every use; kept so, they are rounded once and
     every product is the same.  Weights that other layers share, such as tied
-    embeddings, and adapters stay in float32.
+    embeddings, and adapters stay in float32, in memory of their own: one that lay in
+    a mapped file would keep all of the file mapped.
     """
     uses: dict[int, int] = {}
     for module in model.modules():
@@ -55,6 +57,9 @@ def store_bfloat16(model: torch.nn.Module) -> None:
             for weight in module.parameters(recurse=False):
                 if uses[id(weight)] == 1:
                     weight.data = weight.data.to(torch.bfloat16)
+    for weight in model.parameters():
+        if weight.dtype is torch.float32 and not weight.requires_grad:
+            weight.data = weight.data.clone()
 
 
 @final
@@ -85,15 +90,17 @@ class Scorer:
         tokens = self._padded([example.tokens for example in examples])
         labels = self._padded([example.labels for example in examples], IGNORED)
         wanted = labels[:, 1:] != IGNORED
+        aims = labels[:, 1:][wanted].long()
         with self.autocast():
-            logits = self._logits(tokens, wanted)
-        each = cross_entropy(
-            logits.float(), labels[:, 1:][wanted].long(), reduction="none"
-        )
+            parts = [
+                cross_entropy(logits.float(), own, reduction="none")
+                for logits, own in self._parts(tokens, wanted, aims)
+            ]
+        each = torch.cat(parts)
         lengths = [example.response_length for example in examples]
         # Sums row by row: a scattered sum has no fixed order on a GPU.
-        parts = each.split(lengths)  # type: ignore[no-untyped-call]
-        sums = torch.stack([part.sum() for part in parts])
+        rows = each.split(lengths)  # type: ignore[no-untyped-call]
+        sums = torch.stack([row.sum() for row in rows])
         return sums, torch.tensor(lengths, device=self._device)
 
     def measure(
@@ -142,12 +149,29 @@ class Scorer:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
 
+    def _parts(
+        self, tokens: Tensor, wanted: Tensor, aims: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits at the places wanted beside their aims, few at a time.
+
+        Where a gradient will need all of them again, they come at once.
+        """
+        if torch.is_grad_enabled() or not self._split:
+            yield self._logits(tokens, wanted), aims
+            return
+        hidden = self._hidden(tokens, wanted)
+        for own, some in zip(hidden.split(_ROWS), aims.split(_ROWS), strict=True):
+            yield self._head(own), some
+
+    def _hidden(self, tokens: Tensor, wanted: Tensor) -> Tensor:
+        hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
+        return hidden[:, : wanted.shape[1]][wanted]  # type: ignore[no-any-return]
+
     def _logits(self, tokens: Tensor, wanted: Tensor) -> Tensor:
         """Logits at the places wanted, which may be one column short of the tokens."""
         columns = wanted.shape[1]
         if self._split:
-            hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
-            return self._head(hidden[:, :columns][wanted])  # type: ignore[no-any-return]
+            return self._head(self._hidden(tokens, wanted))  # type: ignore[no-any-return]
         logits = self._model(input_ids=tokens, use_cache=False).logits
         return logits[:, :columns][wanted]  # type: ignore[no-any-return]
 
