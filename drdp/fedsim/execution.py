@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.fedsim.evaluation import HeldOutLoss
+    from drdp.fedsim.examples import Example
+    from drdp.fedsim.trainer import Trainer
     from drdp.privacy.statement import Statement
 
 __all__ = ["Book", "Outcome", "Prepared", "Progress", "execute", "statement_of"]
@@ -62,6 +64,8 @@ class Prepared:
         assumed: What the guarantee takes for granted about the data.
         save_adapter: Writes parameters in the adapter's own format to a folder.
         measure: The loss of each held-out example, kept for paired comparisons.
+        losses: The loss of any examples.
+        planted: Clients that were added for an audit; no round draws them.
     """
 
     simulation: Simulation
@@ -77,6 +81,10 @@ class Prepared:
     assumed: tuple[str, ...] = ()
     save_adapter: Callable[[NDArray[np.float32], Path], None] | None = None
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
+    losses: Callable[[NDArray[np.float32], Sequence[Example]], HeldOutLoss] | None = (
+        None
+    )
+    planted: Trainer | None = None
 
     @property
     def randomness_of(self) -> Callable[[RunFolder], Randomness]:

@@ -18,7 +18,7 @@ from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
-from drdp.fedsim.federation import Federation, federation, settled
+from drdp.fedsim.federation import Federation, Plant, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.forecast import forecast
@@ -54,11 +54,13 @@ class Run:
         config: The settings.
         folder: Where it is kept; None for a plan alone.
         new: Whether its folder was made for it just now.
+        plant: Says which clients an audit adds.
     """
 
     config: Config
     folder: RunFolder | None
     new: bool = False
+    plant: Plant | None = None
 
     @classmethod
     def begun(cls, folder: RunFolder, config: Config) -> Run:
@@ -112,7 +114,7 @@ class Run:
 
     def _prepared(self, tell: Tell) -> Prepared:
         config = self.config
-        people = federation(config, tell)
+        people = federation(config, tell, self.plant)
         planned = self.folder.plan() if self.folder else None
         delta = config.privacy.delta or default_delta(people.population)
         protection, rounds = protected(config, people, delta)
@@ -167,6 +169,8 @@ class Run:
             assumed=_assumed(config, people),
             save_adapter=people.save_adapter,
             measure=people.measure,
+            losses=people.losses,
+            planted=people.planted,
         )
 
     def executed(
@@ -229,9 +233,14 @@ class Run:
     ) -> Compressor:
         """Pay for what fitting releases, fit, and keep the codec; or load it."""
         file = self._kept().path / "codec.safetensors"
-        source = self._randomness().source("codec")
         if file.exists():
             return _loaded(self.config, file)
+        if self._kept().finished:  # only looked at: no key is made, nothing is paid
+            if released != NOTHING:
+                raise RunFolderError(f"{file} is missing: the run was made with it")
+            rng = SeededRandomness(0).source("plan")
+            return codec_for(self.config, people, public, tell, rng)
+        source = self._randomness().source("codec")
         if released != NOTHING:
             with self._ledger(plan, delta, protection) as ledger:
                 payer: Payer = ledger
