@@ -261,8 +261,6 @@ def _show(found: Jointly, target: Target, rounds: int, asked: dict[str, Any]) ->
         ("noise", f"multiplier {plain(plan.noise_multiplier)}, {plan.placement}"),
         ("trials", f"{trials}; {first.trials} outcomes tested"),
     ]
-    if first.certified is not None:
-        rows.append(("certified", f"epsilon {between(first.certified)}"))
     several = len(found.parts) > 1
     for view, part in found.parts:
         bounds = (
@@ -271,6 +269,8 @@ def _show(found: Jointly, target: Target, rounds: int, asked: dict[str, Any]) ->
         )
         rows += [("seen", view)] if several else []
         rows += [("attack", part.attack), ("at least", bounds)]
+    if first.certified is not None:
+        rows.append(("certified", f"epsilon {between(first.certified)}"))
     for name, text in rows:
         click.echo(click.wrap_text(f"{name:<11}{text}", _WIDTH, "  ", " " * 13))
     for view, part in found.parts:
