@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.measure import Section, is_quick, show, table
 from drdp.cli import plot_audit
+from drdp.cli.numbers import down, up
 from drdp.compression.autoencoder import fit_autoencoder, fit_on_prior
 from drdp.compression.designs import BlockDesign
 from drdp.compression.identity import Identity
@@ -164,10 +165,10 @@ def audits(rows: list[Row]) -> str:
         (
             (
                 row.name,
-                f"{row.found.epsilon:.3f}",
-                f"{row.found.mu:.3f}",
-                f"{gaussian_epsilon(row.found.mu, DELTA):.3f}",
-                f"{row.found.certified.upper:.3f}" if row.found.certified else "",
+                down(row.found.epsilon, 4),
+                down(row.found.mu, 4),
+                down(gaussian_epsilon(row.found.mu, DELTA), 4),
+                up(row.found.certified.upper, 5) if row.found.certified else "",
                 str(row.found.verdict),
             )
             for row in rows

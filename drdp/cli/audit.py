@@ -16,14 +16,21 @@ from drdp.cli.settings import Settings, run_settings
 
 if TYPE_CHECKING:
     from drdp.fedsim.run_audit import Target
-    from drdp.privacy.findings import Finding
+    from drdp.privacy.findings import Jointly
 
 __all__ = ["audit"]
 
 _WIDTH = 79
 _VIOLATED = 1  # the exit code
-_SEEN = ("messages", "sum", "models")
+_SEEN = ("messages", "sum", "models", "last")
 _KINDS = ("sphere", "dirac")
+_WHO = ("canary", "client", "text", "example")
+
+
+def _place(text: str) -> int:
+    if not text.isdecimal():
+        raise click.BadParameter(f"must be a whole number from 0, got {text:.60}")
+    return int(text)
 
 
 @options.command(
@@ -32,6 +39,8 @@ drdp audit --release-only --noise-multiplier 1 --rate 0.2 --clients 20
 drdp audit --release-only --epsilon 2 --rounds 4 --set cohort.kind=every
 drdp audit --config run.toml --trials 200 --plot roc.svg
 drdp audit --run FOLDER --canaries 100 --trials 4 --json
+drdp audit --run FOLDER --suspect client --member 3 --seen sum,last
+drdp audit --config run.toml --suspect text --seen last --audit-rounds 4
 """
 )
 @run_settings
@@ -76,10 +85,26 @@ drdp audit --run FOLDER --canaries 100 --trials 4 --json
     default="sphere",
 )
 @options.option(
+    "--suspect",
+    check=options.choices(*_WHO),
+    metavar="WHO",
+    text="canary: crafted codes.  client: one of the run's own, which all train."
+    "  text: a client with a made text.  example: a client with a made text more.",
+    default="canary",
+)
+@options.option(
+    "--member",
+    check=_place,
+    metavar="I",
+    text="Which client is the suspect, or has its seat taken; from 0.",
+    default="0",
+)
+@options.option(
     "--seen",
-    check=options.choices(*_SEEN),
+    check=options.listed(options.choices(*_SEEN), most=len(_SEEN)),
     metavar="WHAT",
-    text="messages, sum or models.  Default: what the run's adversary is shown.",
+    text="messages, sum, models, last (the last model alone), or several of them"
+    " with commas.  Default: what the run's adversary is shown.",
     required=False,
 )
 @options.option(
@@ -110,37 +135,54 @@ def audit(
 ) -> int:
     """Attack a run's own code, and compare with what is certified.
 
-    Canary clients with crafted data go through the code that real clients go
-    through: encode, clip, noise, sum.  From released values alone an attacker
-    who knows everything but the noise says whether a canary was in.  What he
-    gets right bounds epsilon from below; beyond the certified trade-off curve the
-    claim is false, and the exit code is 1.  An audit never proves privacy.
+    A suspect goes through the code that all clients go through: encode, clip,
+    noise, sum.  It is a canary with crafted data, a client of the run, or one with
+    a made text.  From released values alone an attacker who knows what the
+    suspect would send says whether it was in.  What he gets right bounds epsilon
+    from below; beyond the certified trade-off curve the claim is false, and the
+    exit code is 1.  Several views are tested together.  An audit never proves
+    privacy.
     """
-    from drdp.fedsim.auditing import audit_simulation
+    from drdp.fedsim.attacks import usual_view
+    from drdp.fedsim.auditing import audit_canaries, audit_suspects
     from drdp.privacy.events import Event, Gaussian
 
-    target = _target(settings, folder, release_only, quiet=as_json)
+    target = _target(settings, folder, release_only, asked, quiet=as_json)
     rounds = min(asked["audit_rounds"], target.rounds)
     claim: Event = target.simulation.protection.run_event(rounds)
     if asked["claim"] is not None:
         claim = Gaussian(asked["claim"]) * rounds
-    found = audit_simulation(
-        target.simulation,
-        delta=target.delta,
-        rounds=rounds,
-        runs=asked["trials"],
-        canaries=asked["canaries"],
-        claimed=claim,
-        kind=asked["kind"],
-        seen=asked["seen"],
-        confidence=asked["confidence"],
-        seed=settings.values.get("run.seed"),
-        progress=_progress(as_json),
-    )
+    said: dict[str, Any] = {
+        "delta": target.delta,
+        "runs": asked["trials"],
+        "claimed": claim,
+        "confidence": asked["confidence"],
+        "seed": settings.values.get("run.seed"),
+        "progress": _progress(as_json),
+    }
+    views = asked["seen"] or (usual_view(target.simulation.protection.view),)
+    if target.cast is not None:
+        found = audit_suspects(
+            target.cast(rounds), target.simulation.trainer, seen=views, **said
+        )
+    else:
+        found = audit_canaries(
+            target.simulation,
+            rounds=rounds,
+            canaries=asked["canaries"],
+            kind=asked["kind"],
+            seen=views,
+            **said,
+        )
     if picture is not None:
         from drdp.cli import plot_audit
 
-        plot_audit.save([(found.attack, found.rates)], claim, picture)
+        names = {
+            view: view if len(views) > 1 else part.attack for view, part in found.parts
+        }
+        plot_audit.save(
+            [(names[view], part.rates) for view, part in found.parts], claim, picture
+        )
     if as_json:
         about = {
             "audited": target.about,
@@ -148,7 +190,9 @@ def audit(
             "runs": asked["trials"],
             "canaries": asked["canaries"],
         }
-        click.echo(json_text(about | found.to_dict()))
+        several = len(found.parts) > 1
+        answer = found.to_dict() if several else found.parts[0][1].to_dict()
+        click.echo(json_text(about | answer))
     else:
         _show(found, target, rounds, asked)
         if picture is not None:
@@ -157,23 +201,38 @@ def audit(
 
 
 def _target(
-    settings: Settings, folder: Path | None, release_only: bool, *, quiet: bool
+    settings: Settings,
+    folder: Path | None,
+    release_only: bool,
+    asked: dict[str, Any],
+    *,
+    quiet: bool,
 ) -> Target:
     from drdp.fedsim import run_audit
+    from drdp.fedsim.planted_text import Casting
 
     def tell(text: str) -> None:
         if not quiet:
             click.echo(text, err=True)
 
+    casting = None
+    if asked["suspect"] != "canary":
+        if release_only or asked["canaries"] != 1:
+            raise click.UsageError(
+                f"--suspect {asked['suspect']} is one client with data: it takes"
+                " neither --release-only nor --canaries"
+            )
+        casting = Casting(asked["suspect"], asked["member"])
     if folder is not None:
-        if settings.given or release_only:
+        others = set(settings.values) - {"run.seed"}  # the seed is the audit's
+        if settings.file is not None or others or release_only:
             raise click.UsageError(
                 "--run takes no other settings: it audits the run as it is"
             )
-        return run_audit.of_folder(folder, tell)
+        return run_audit.of_folder(folder, tell, casting)
     if release_only:
         return run_audit.without_model(settings.config())
-    return run_audit.with_codec(settings.config(), tell)
+    return run_audit.with_codec(settings.config(), tell, casting)
 
 
 def _progress(quiet: bool) -> Callable[[int, int], None] | None:
@@ -188,26 +247,40 @@ def _progress(quiet: bool) -> Callable[[int, int], None] | None:
     return tell
 
 
-def _show(found: Finding, target: Target, rounds: int, asked: dict[str, Any]) -> None:
+def _show(found: Jointly, target: Target, rounds: int, asked: dict[str, Any]) -> None:
     plan = target.simulation.protection
     some = "1 round" if rounds == 1 else f"{rounds} rounds"
+    who = "a canary" if target.cast is None else "the suspect"
     if asked["canaries"] == 1:
-        trials = f"{asked['trials']} runs with a canary, {asked['trials']} without"
+        trials = f"{asked['trials']} runs with {who}, {asked['trials']} without"
     else:
         trials = f"{asked['canaries']} canaries in each of {asked['trials']} runs"
+    first = found.parts[0][1]
     click.echo(f"Audit of {target.about}, {some}, {plan.relation}")
-    bounds = (
-        f"epsilon {down(found.epsilon, 4)} at delta {plain(found.delta)},"
-        f" mu {down(found.mu, 4)}, {plain(100 * found.confidence)} % confidence"
-    )
     rows = [
         ("noise", f"multiplier {plain(plan.noise_multiplier)}, {plan.placement}"),
-        ("trials", f"{trials}; {found.trials} outcomes tested"),
-        ("attack", found.attack),
-        ("at least", bounds),
+        ("trials", f"{trials}; {first.trials} outcomes tested"),
     ]
-    if found.certified is not None:
-        rows.append(("certified", f"epsilon {between(found.certified)}"))
+    several = len(found.parts) > 1
+    for view, part in found.parts:
+        bounds = (
+            f"epsilon {down(part.epsilon, 4)} at delta {plain(part.delta)},"
+            f" mu {down(part.mu, 4)}, {plain(100 * part.confidence)} % confidence"
+        )
+        rows += [("seen", view)] if several else []
+        rows += [("attack", part.attack), ("at least", bounds)]
+    if first.certified is not None:
+        rows.append(("certified", f"epsilon {between(first.certified)}"))
     for name, text in rows:
         click.echo(click.wrap_text(f"{name:<11}{text}", _WIDTH, "  ", " " * 13))
-    click.echo(click.wrap_text(found.sentence(), _WIDTH))
+    for view, part in found.parts:
+        name = f"{view}: " if several else ""
+        click.echo(click.wrap_text(name + part.sentence(), _WIDTH))
+    if several:
+        click.echo(
+            click.wrap_text(
+                f"Together: {found.verdict}; a true claim survives all of these with"
+                f" {plain(100 * found.confidence)} % confidence.",
+                _WIDTH,
+            )
+        )

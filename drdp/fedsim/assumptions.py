@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from drdp.fedsim.config import Config
 from drdp.fedsim.steering import Steering
 from drdp.privacy.events import Adjacency
 from drdp.privacy.statement import Circumstances
 
-__all__ = ["circumstances"]
+__all__ = ["circumstances", "taken_for_granted"]
 
 _STEERED = (
     "The number of releases and all parameters but the clip norm were fixed without"
@@ -117,3 +118,29 @@ def _precision(mechanism: str) -> str:
         f"Noise is {mechanism}, drawn exactly on the integers; every round counts as if"
         " whoever is protected took part in it."
     )
+
+
+def taken_for_granted(config: Config, *, public: bool) -> tuple[str, ...]:
+    """What the guarantee takes for granted about the data.
+
+    Args:
+        config: The settings.
+        public: Whether there are public examples.
+    """
+    data, told = config.data, []
+    if config.run.method in ("base", "public"):
+        told.append("No example of any client was used.")
+    if public:
+        where = data.public_source or f"{data.public} rows set aside from {data.source}"
+        told.append(
+            f"The public examples ({where}) tell nothing about anybody protected: clip"
+            " norm, codec or step may have been computed from them."
+        )
+    told.append(
+        f"The held-out examples ({data.held_out} rows of {data.source}) are public:"
+        " what is measured on them is released."
+    )
+    asked = config.evaluation
+    if asked.mmlu or asked.ceval or asked.sst2:
+        told.append("The questions of benchmarks are public, too.")
+    return tuple(told)

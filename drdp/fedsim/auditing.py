@@ -17,14 +17,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError
-from drdp.fedsim.attacks import Seen, outputs, usual_view
-from drdp.fedsim.canaries import Direction, Planting, WithCanaries
+from drdp.fedsim.attacks import Seen, Suspect, names_of, outputs, usual_view
+from drdp.fedsim.canaries import Direction, Planting
 from drdp.fedsim.cohort import Cohorts
 from drdp.fedsim.randomness import Randomness, SecretRandomness
 from drdp.fedsim.sight import Sight
@@ -33,7 +33,7 @@ from drdp.fedsim.trainer import ClientRange, Trainer
 from drdp.privacy.audit import CONFIDENCE
 from drdp.privacy.black_box import judged
 from drdp.privacy.events import Event, atoms
-from drdp.privacy.findings import Finding, judged_canaries
+from drdp.privacy.findings import Finding, Jointly, judged_canaries, shared_out
 from drdp.privacy.threat import EveryClient, FixedCohort
 
 if TYPE_CHECKING:
@@ -42,7 +42,14 @@ if TYPE_CHECKING:
 
     RandomnessOf = Callable[[int], Randomness]
 
-__all__ = ["audit_simulation", "played", "secret_of"]
+__all__ = [
+    "audit_canaries",
+    "audit_simulation",
+    "audit_suspects",
+    "played",
+    "secret_of",
+    "watched",
+]
 
 _SINGLE = 1
 
@@ -68,12 +75,11 @@ def audit_simulation(
     With one canary, `runs` independent runs have it in and as many have it out,
     and the test is that of two samples.  With several, each is in by a coin of
     its own in each of `runs` runs, and twice as many runs are made, the first
-    half to decide on how many guesses to commit.
+    half to decide how many guesses to commit to.
 
     Args:
-        simulation: The parts.  Of its clients the first ones make room for the
-            canaries, so that the number of clients stays as it is where the
-            cohort needs it, and grows where it does not.
+        simulation: The running code; real clients keep the seats that canaries
+            leave them.
         delta: Of the guarantee.
         rounds: Of each run.
         runs: See above.
@@ -97,86 +103,184 @@ def audit_simulation(
         InvalidArgumentError: If there are fewer clients than canaries in a cohort
             of stated size.
     """
-    import numpy as np
+    found = audit_canaries(
+        simulation,
+        rounds=rounds,
+        canaries=canaries,
+        kind=kind,
+        scale=scale,
+        examples=examples,
+        seen=() if seen is None else (seen,),
+        delta=delta,
+        runs=runs,
+        claimed=claimed,
+        confidence=confidence,
+        seed=seed,
+        progress=progress,
+    )
+    ((_, part),) = found.parts
+    return part
 
-    runs = _check.count(least=1, runs=runs)
+
+def audit_canaries(
+    simulation: Simulation,
+    *,
+    rounds: int = 1,
+    canaries: int = 1,
+    kind: Direction = "sphere",
+    scale: float = 1.0,
+    examples: int = 1,
+    **said: Any,
+) -> Jointly:
+    """What each of several adversaries learns about canaries, from the same runs.
+
+    Args:
+        simulation: As for `audit_simulation`, like all that follows.
+        rounds: Of each run.
+        canaries: In each run.
+        kind: Directions of the canaries.
+        scale: How many times the clip norm a canary tries to send.
+        examples: How many examples a canary claims to have.
+        said: The arguments of `audit_suspects`.
+    """
     planting = Planting(
         simulation, canaries, rounds, kind=kind, scale=scale, examples=examples
     )
-    seen = seen or usual_view(simulation.protection.view)
-    event = _claim(simulation, rounds) if claimed is None else claimed
+    rest = _room(simulation, planting.canaries * planting.seats)
+    return audit_suspects(planting, rest, **said)
+
+
+def audit_suspects(
+    suspect: Suspect,
+    rest: Trainer,
+    *,
+    delta: float,
+    runs: int = 1000,
+    claimed: Event | None = None,
+    seen: Sequence[Seen] = (),
+    confidence: float = CONFIDENCE,
+    seed: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Jointly:
+    """What each of several adversaries learns about suspects, from the same runs.
+
+    Args:
+        suspect: Canaries or a client with data, see `drdp.fedsim.attacks.Suspect`.
+        rest: The other clients.
+        delta: Of the guarantee.
+        runs: As for `audit_simulation`.
+        claimed: Likewise.
+        seen: What is looked at, each by its own attack; by default what the view
+            shows.
+        confidence: Of all verdicts and bounds together.
+        seed: To repeat an audit; None takes fresh randomness.
+        progress: Is told how many runs of how many are done.
+
+    Guarantees:
+        As for `audit_simulation`; each view is tested at a confidence that is
+        fixed beforehand, so that a true claim survives all of them with
+        probability `confidence`.
+    """
+    import numpy as np
+
+    runs = _check.count(least=1, runs=runs)
+    simulation = suspect.simulation
+    views = tuple(dict.fromkeys(seen)) or (usual_view(simulation.protection.view),)
+    event = _claim(simulation, suspect.rounds) if claimed is None else claimed
+    each = shared_out(confidence, len(views))
     secrets = secret_of(seed)
-    rest = _room(simulation, canaries)
-    if canaries == _SINGLE:
+    count = suspect.canaries
+    if count == _SINGLE:
         truths = np.arange(2 * runs) % 2 == 0
     else:
-        coins = secrets(-1).source("coins").uniform(2 * runs * canaries)
+        coins = secrets(-1).source("coins").uniform(2 * runs * count)
         truths = coins < 0.5  # each by a fair coin
-    truths = truths.reshape(2 * runs, canaries)
-    found = played(planting, rest, truths, secrets, seen=seen, progress=progress)
-    if canaries == _SINGLE:
-        inside, outside = found[truths[:, 0], 0], found[~truths[:, 0], 0]
-        return judged(
-            inside,
-            outside,
-            delta=delta,
-            event=event,
-            confidence=confidence,
-            names=("likelihood ratio",),
-        )
-    scores = found[:, :, 0]
-    return judged_canaries(
-        scores[runs:].ravel(),
-        truths[runs:].ravel(),
-        (scores[:runs].ravel(), truths[:runs].ravel()),
-        delta=delta,
-        event=event,
-        confidence=confidence,
-    )
+    truths = truths.reshape(2 * runs, count)
+    found = watched(suspect, rest, truths, secrets, seen=views, progress=progress)
+    parts = []
+    for view, numbers in found.items():
+        if count == _SINGLE:
+            part = judged(
+                numbers[truths[:, 0], 0],
+                numbers[~truths[:, 0], 0],
+                delta=delta,
+                event=event,
+                confidence=each,
+                names=names_of(suspect, view),
+            )
+        else:
+            scores = numbers[:, :, 0]
+            part = judged_canaries(
+                scores[runs:].ravel(),
+                truths[runs:].ravel(),
+                (scores[:runs].ravel(), truths[:runs].ravel()),
+                delta=delta,
+                event=event,
+                confidence=each,
+            )
+        parts.append((view, part))
+    return Jointly(confidence, tuple(parts))
 
 
 def played(
-    planting: Planting,
-    trainer: Trainer,
+    suspect: Suspect,
+    rest: Trainer,
     inside: NDArray[np.bool_],
     randomness: RandomnessOf,
     *,
     seen: Seen,
-    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float64]:
+    """What one adversary sees of runs of the simulator; see `watched`.
+
+    Returns:
+        Shape (runs, suspects, numbers); see `drdp.fedsim.attacks.outputs`.
+    """
+    return watched(suspect, rest, inside, randomness, seen=(seen,))[seen]
+
+
+def watched(
+    suspect: Suspect,
+    rest: Trainer,
+    inside: NDArray[np.bool_],
+    randomness: RandomnessOf,
+    *,
+    seen: Sequence[Seen],
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Seen, NDArray[np.float64]]:
     """Run the simulator and look at what it released.
 
     Args:
-        planting: The canaries, and the simulation that they are sent through.
-        trainer: The other clients.
-        inside: For each run and canary, whether it is in.
+        suspect: Those who are in or out, and the simulation that they go through.
+        rest: The other clients.
+        inside: For each run and suspect, whether it is in.
         randomness: For each run, from its number; no two may be alike.
         seen: What is looked at.
         progress: Is told how many runs of how many are done.
 
     Returns:
-        Shape (runs, canaries, numbers); see `drdp.fedsim.attacks.outputs`.
+        For each view, shape (runs, suspects, numbers).
     """
     import numpy as np
 
-    found = []
+    found: dict[Seen, list[NDArray[np.float64]]] = {view: [] for view in seen}
     for number, truths in enumerate(inside):
         sights: list[Sight] = []
-        everybody = WithCanaries(trainer, planting, truths.tolist())
+        everybody = suspect.among(rest, truths.tolist())
         running = simulate(
-            replace(planting.simulation, trainer=everybody),
-            rounds=planting.rounds,
+            replace(suspect.simulation, trainer=everybody),
+            rounds=suspect.rounds,
             randomness=randomness(number),
             payer=_NothingOwed(),
-            seed=planting.seed,
+            seed=suspect.seed,
             observe=sights.append,
         )
         for _ in running:
             pass
-        found.append(outputs(planting, sights, seen, everybody.num_clients))
+        for view, rows in found.items():
+            rows.append(outputs(suspect, sights, view, everybody.num_clients))
         if progress is not None:
             progress(number + 1, len(inside))
-    return np.stack(found)
+    return {view: np.stack(rows) for view, rows in found.items()}
 
 
 def secret_of(seed: int | None) -> RandomnessOf:

@@ -138,12 +138,15 @@ class Planting:
     Args:
         simulation: The audited one; its codec and clip norm shape the canaries.
         canaries: How many.
+        rounds: Of a run.
         kind: Their directions.
         scale: How many times as long as the clip norm their codes are made;
             above 1 where clipping itself is under suspicion.
         examples: How many examples a canary claims to have.
         seed: Public seed of local training, as given to `simulate`.
-        rounds: Of a run.
+
+    Where what is drawn is single examples and a guarantee is for users who have
+    several, each canary is a user with as many examples as are allowed, all alike.
 
     Guarantees:
         Two runs that differ in one canary being in or out are neighbours under
@@ -167,6 +170,24 @@ class Planting:
             return
         if self.simulation.protection.placement is not Placement.CENTRAL:
             self._check_null()
+
+    @property
+    def seats(self) -> int:
+        """How many examples a canary has, where single examples are drawn."""
+        return self.simulation.protection.examples_per_user or 1
+
+    @property
+    def hint_names(self) -> tuple[str, ...]:
+        """A crafted update has nothing to do with what a model says."""
+        return ()
+
+    def hints(self, last: NDArray[np.float64]) -> tuple[float, ...]:
+        """None."""
+        return ()
+
+    def among(self, rest: Trainer, inside: Sequence[bool]) -> WithCanaries:
+        """The canaries, in or out, with real clients behind them."""
+        return WithCanaries(rest, self, inside)
 
     @property
     def opposes(self) -> bool:
@@ -210,9 +231,14 @@ class Planting:
         return found
 
     def contribution(
-        self, canary: int, round_: int, *, inside: bool
+        self,
+        canary: int,
+        round_: int,
+        *,
+        inside: bool,
+        before: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """What a canary adds to the sum when it takes part."""
+        """What a seat of a canary adds to the sum, whatever the model `before`."""
         import numpy as np
 
         found = self.sent(canary, round_, inside=inside)
@@ -250,13 +276,14 @@ class WithCanaries:
             )
         self._trainer, self._planting = trainer, planting
         self._inside = tuple(map(bool, inside))
+        self._seats = len(self._inside) * planting.seats
         central = planting.simulation.protection.placement is Placement.CENTRAL
         self._silent = central and not planting.opposes
 
     @property
     def num_clients(self) -> int:
         """Canaries and real clients."""
-        return len(self._inside) + self._trainer.num_clients
+        return self._seats + self._trainer.num_clients
 
     @property
     def num_parameters(self) -> int:
@@ -276,16 +303,17 @@ class WithCanaries:
         """
         import numpy as np
 
-        count = len(self._inside)
-        for canary in (client for client in clients if client < count):
+        count = self._seats
+        for seat in (client for client in clients if client < count):
+            canary = seat // self._planting.seats
             made = self._planting.sent(
                 canary, self._planting.rounds_of[seed], inside=self._inside[canary]
             )
             if made is not None:
-                yield Update(canary, made.update, 0.0, self._planting.examples)
+                yield Update(seat, made.update, 0.0, self._planting.examples)
             elif not self._silent:
                 zeros = np.zeros(self.num_parameters, dtype=np.float32)
-                yield Update(canary, zeros, 0.0, self._planting.examples)
+                yield Update(seat, zeros, 0.0, self._planting.examples)
         rest = [client - count for client in clients if client >= count]
         for update in self._trainer.updates(parameters, rest, seed) if rest else ():
             yield replace(update, client=update.client + count)

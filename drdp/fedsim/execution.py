@@ -8,7 +8,7 @@ computed again on resuming, from the same cohort and with the same noise.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.fedsim.evaluation import HeldOutLoss
+    from drdp.fedsim.examples import Example
     from drdp.fedsim.exams import Answers, Examination
+    from drdp.fedsim.trainer import Trainer
     from drdp.privacy.statement import Statement
 
 __all__ = ["Book", "Outcome", "Prepared", "Progress", "execute", "statement_of"]
@@ -65,6 +67,8 @@ class Prepared:
         save_adapter: Writes parameters in the adapter's own format to a folder.
         measure: The loss of each held-out example, kept for paired comparisons.
         examination: Benchmarks that are asked before and after.
+        losses: The loss of any examples.
+        planted: Clients that were added for an audit; no round draws them.
     """
 
     simulation: Simulation
@@ -81,6 +85,10 @@ class Prepared:
     save_adapter: Callable[[NDArray[np.float32], Path], None] | None = None
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
     examination: Examination | None = None
+    losses: Callable[[NDArray[np.float32], Sequence[Example]], HeldOutLoss] | None = (
+        None
+    )
+    planted: Trainer | None = None
 
     @property
     def randomness_of(self) -> Callable[[RunFolder], Randomness]:

@@ -6,10 +6,10 @@ the protected clients send and what may be looked at to set up the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import DataError, InvalidArgumentError
 from drdp.fedsim.config import Config
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from drdp.fedsim.exams import Grader
     from drdp.fedsim.partition import Partition
 
-__all__ = ["EXAMPLE_LEVEL", "UNCLIPPED", "Federation", "federation", "settled"]
+__all__ = [
+    "EXAMPLE_LEVEL",
+    "UNCLIPPED",
+    "Federation",
+    "Plant",
+    "federation",
+    "settled",
+]
 
 EXAMPLE_LEVEL = ("ew-tune", "els")
 """Methods that draw and clip single examples."""
@@ -38,6 +45,9 @@ _MEMORY = 2.5e9  # bytes for clients that train together, beside the model
 _GRADIENTS = ("ew-tune", "els", "uls")
 
 Tell = Callable[[str], None]
+Losses = Callable[["NDArray[np.float32]", "Sequence[Example]"], "HeldOutLoss"]
+Plant = Callable[[Any, "Sequence[Sequence[Example]]"], "Sequence[Sequence[Example]]"]
+"""From a tokenizer and what each client has to what further clients have."""
 
 
 @final
@@ -56,6 +66,8 @@ class Federation:
         save_adapter: Writes parameters in the adapter's own format.
         measure: The loss of each held-out example.
         grade: Which questions a model with some parameters answers rightly.
+        losses: The loss of any examples.
+        planted: Clients that were added for an audit; nobody draws them.
     """
 
     trainer: Trainer
@@ -67,6 +79,8 @@ class Federation:
     save_adapter: Callable[[NDArray[np.float32], Path], None]
     measure: Callable[[NDArray[np.float32]], HeldOutLoss] | None = None
     grade: Grader | None = None
+    losses: Losses | None = None
+    planted: Trainer | None = None
 
 
 def settled(config: Config) -> Config:
@@ -118,12 +132,13 @@ def _check_moments(config: Config) -> None:
         )
 
 
-def federation(config: Config, tell: Tell) -> Federation:
+def federation(config: Config, tell: Tell, plant: Plant | None = None) -> Federation:
     """Load model and data, and deal the examples out.
 
     Args:
         config: The settings, after `settled`.
         tell: Is told what takes long.
+        plant: Says which clients an audit adds.
 
     Raises:
         DataError: If there are too few examples for the clients.
@@ -165,7 +180,12 @@ def federation(config: Config, tell: Tell) -> Federation:
     )
     parts, population = _drawn(config, private)
     shared = _public_parts(config, len(public), len(private) // max(len(parts), 1))
-    places = (*parts, *(part + len(private) for part in shared))
+    added = [] if plant is None else _planted(plant, language.tokenizer, private, parts)
+    places = (
+        *parts,
+        *(part + len(private) for part in shared),
+        *_in_turn(len(private) + len(public), [len(one) for one in added]),
+    )
     local = config.local
     steps = LocalSteps(
         optimiser="gradient" if local.mode == "gradient" else local.optimizer,  # type: ignore[arg-type]
@@ -182,7 +202,7 @@ def federation(config: Config, tell: Tell) -> Federation:
         freeze_a=config.lora.freeze_a,
         seed=config.run.seed,
     )
-    everybody = (*private, *public)
+    everybody = (*private, *public, *(text for one in added for text in one))
     trainer: LoraTrainer | StackedTrainer
     if local.at_once == 1:
         trainer = LoraTrainer(
@@ -200,6 +220,8 @@ def federation(config: Config, tell: Tell) -> Federation:
             memory=_MEMORY,
         )
     public_clients = ClientRange(trainer, len(parts), len(shared)) if shared else None
+    first = len(parts) + len(shared)
+    planted = ClientRange(trainer, first, len(added)) if added else None
     clients = ClientRange(trainer, 0, len(parts))
     if config.run.method == "public":
         if public_clients is None:
@@ -217,7 +239,25 @@ def federation(config: Config, tell: Tell) -> Federation:
         grade=lambda parameters, questions: grade(
             questions, trainer.scorer(parameters), language.tokenizer
         ),
+        losses=trainer.measure,
+        planted=planted,
     )
+
+
+def _planted(
+    plant: Plant, tokenizer: Any, examples: Sequence[Example], parts: Partition
+) -> list[Sequence[Example]]:
+    held = [[examples[place] for place in part] for part in parts]
+    return list(plant(tokenizer, held))
+
+
+def _in_turn(start: int, sizes: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+    """Places that follow each other, so many for each."""
+    import numpy as np
+
+    for size in sizes:
+        yield np.arange(start, start + size)
+        start += size
 
 
 def _drawn(config: Config, examples: Sequence[Example]) -> tuple[Partition, int]:

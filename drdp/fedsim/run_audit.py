@@ -1,7 +1,8 @@
 """From the settings of a run to the simulation that an audit attacks.
 
-Codec, cohort, clip, noise and server are the run's own; only what the clients
-compute is left out, since it has no part in what hides a client.
+Codec, cohort, clip, noise and server are the run's own.  For canaries, what the
+clients compute is left out, since it has no part in what hides a client; where a
+client with data is the suspect, everybody trains as in the run.
 
 >>> from drdp.fedsim.config import Config, changed
 >>> settings = {"privacy.noise_multiplier": 1.0, "data.clients": 20}
@@ -23,10 +24,13 @@ from drdp.fedsim.canaries import Crowd
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, settled
 from drdp.fedsim.folder import RunFolder
+from drdp.fedsim.members import Member, Membership, Remembering
+from drdp.fedsim.planted_text import Casting
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.running import Run
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Simulation
+from drdp.privacy.adjacency import Adjacency
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["Target", "of_folder", "with_codec", "without_model"]
 
 _CODE_LENGTH = 64
+_WORDS = {
+    "client": "one of its clients",
+    "text": "a client with a made text",
+    "example": "a client with one text more",
+}
 
 
 @final
@@ -43,20 +52,29 @@ class Target:
     """What is audited.
 
     Args:
-        simulation: Its clients send zeros.
+        simulation: Its clients send zeros, unless there is a cast.
         rounds: Of the run.
         delta: Of its guarantee.
         about: What it is, in a few words.
+        cast: Who is the suspect, in runs of so many rounds; None for canaries.
     """
 
     simulation: Simulation
     rounds: int
     delta: float
     about: str
+    cast: Callable[[int], Membership] | None = None
 
 
-def of_folder(folder: Path, tell: Callable[[str], None]) -> Target:
+def of_folder(
+    folder: Path, tell: Callable[[str], None], casting: Casting | None = None
+) -> Target:
     """The run in a folder, with the codec and the noise that it was given.
+
+    Args:
+        folder: Of the run.
+        tell: Is told what takes long.
+        casting: Chooses a client with data as the suspect.
 
     Raises:
         RunFolderError: If there is none, or it had not come to its first round.
@@ -68,12 +86,17 @@ def of_folder(folder: Path, tell: Callable[[str], None]) -> Target:
             f"the run in {folder} has no plan yet: resume it first, or audit its"
             " settings with --config"
         )
-    return _target(Run(config, kept), tell)
+    return _target(Run(config, kept, plant=casting), tell, casting)
 
 
-def with_codec(config: Config, tell: Callable[[str], None]) -> Target:
-    """The run that settings describe: model, data and codec are made as for it."""
-    return _target(Run(settled(config), None), tell)
+def with_codec(
+    config: Config, tell: Callable[[str], None], casting: Casting | None = None
+) -> Target:
+    """The run that settings describe: model, data and codec are made as for it.
+
+    Arguments as for `of_folder`.
+    """
+    return _target(Run(settled(config), None, plant=casting), tell, casting)
 
 
 def without_model(config: Config) -> Target:
@@ -127,20 +150,46 @@ def without_model(config: Config) -> Target:
     return _checked(Target(simulation, rounds, delta, f"the release of {method}"))
 
 
-def _target(run: Run, tell: Callable[[str], None]) -> Target:
+def _target(
+    run: Run, tell: Callable[[str], None], casting: Casting | None = None
+) -> Target:
     import numpy as np
 
     prepared = run.prepared(tell)
-    simulation = prepared.simulation
-    zeros = np.zeros(simulation.trainer.num_parameters, dtype=np.float32)
-    crowd = Crowd(simulation.trainer.num_clients, zeros)
-    return _checked(
-        Target(
-            replace(simulation, trainer=crowd),
-            prepared.rounds,
-            prepared.delta,
-            run.config.run.method,
-        )
+    simulation, method = prepared.simulation, run.config.run.method
+    about = f"{method}, {_WORDS[casting.who]}" if casting else method
+    target = _checked(Target(simulation, prepared.rounds, prepared.delta, about))
+    if casting is None:
+        zeros = np.zeros(simulation.trainer.num_parameters, dtype=np.float32)
+        crowd = Crowd(simulation.trainer.num_clients, zeros)
+        return replace(target, simulation=replace(simulation, trainer=crowd))
+    real = Remembering(simulation.trainer)
+    target = replace(target, simulation=replace(simulation, trainer=real))
+    made = Remembering(prepared.planted) if prepared.planted else real
+    count, own = real.num_clients, casting.number
+    inside, outside = Member(made, 0), Member(real, own)
+    if casting.who == "client":
+        inside, outside = outside, Member(real, (own + 1) % count)
+    elif casting.who == "example":
+        outside = Member(made, 1)
+
+    def loss(parameters: NDArray[np.float32]) -> float:
+        if prepared.losses is None:
+            return 0.0
+        return prepared.losses(parameters, casting.texts).mean
+
+    replaced = simulation.protection.relation is Adjacency.REPLACE_ONE
+    return replace(
+        target,
+        cast=lambda rounds: Membership(
+            target.simulation,
+            inside,
+            outside if replaced or casting.who == "example" else None,
+            tuple(client for client in range(count) if client != own),
+            rounds,
+            prepared.seed,
+            loss,
+        ),
     )
 
 
@@ -160,11 +209,6 @@ def _checked(target: Target) -> Target:
         raise InvalidArgumentError(
             f"{target.about} takes the mean of products, but canaries are made for"
             " sums; audit it with server.aggregation factors"
-        )
-    if plan.examples_per_user is not None:
-        raise InvalidArgumentError(
-            f"{target.about} protects users who have several examples, but canaries"
-            " are single contributions: a bound on these says little about a user"
         )
     return target
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
 from drdp.fedsim.aggregation import aggregation_of
+from drdp.fedsim.assumptions import taken_for_granted
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.exams import Examination, exams_of
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
-from drdp.fedsim.federation import Federation, federation, settled
+from drdp.fedsim.federation import Federation, Plant, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.forecast import forecast
@@ -31,7 +32,7 @@ from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Payer, Simulation
 from drdp.fedsim.spending import certified
 from drdp.fedsim.summary import plan_of
-from drdp.privacy.events import Event, NonPrivate, atoms
+from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,11 +59,13 @@ class Run:
         config: The settings.
         folder: Where it is kept; None for a plan alone.
         new: Whether its folder was made for it just now.
+        plant: Says which clients an audit adds.
     """
 
     config: Config
     folder: RunFolder | None
     new: bool = False
+    plant: Plant | None = None
 
     @classmethod
     def begun(cls, folder: RunFolder, config: Config) -> Run:
@@ -117,7 +120,7 @@ class Run:
     def _prepared(self, tell: Tell) -> Prepared:
         config = self.config
         asked = exams_of(config.evaluation, config.run.seed)
-        people = federation(config, tell)
+        people = federation(config, tell, self.plant)
         planned = self.folder.plan() if self.folder else None
         delta = config.privacy.delta or default_delta(people.population)
         protection, rounds = protected(config, people, delta)
@@ -175,12 +178,14 @@ class Run:
             seeded=config.run.noise == "seeded",
             evaluate_every=config.evaluation.every,
             plan=document,
-            assumed=_assumed(config, people),
+            assumed=taken_for_granted(config, public=people.public is not None),
             save_adapter=people.save_adapter,
             measure=people.measure,
             examination=(
                 Examination(asked, people.grade) if asked and people.grade else None
             ),
+            losses=people.losses,
+            planted=people.planted,
         )
 
     def executed(
@@ -247,9 +252,16 @@ class Run:
         sum that came out otherwise is another release.
         """
         file = self._kept().path / "codec.safetensors"
-        randomness, name = self._randomness(), self.config.run.method
         if file.exists():
             return _loaded(self.config, file)
+        if self._kept().finished:  # only looked at: no key is made, nothing is paid
+            if released != NOTHING:
+                raise RunFolderError(f"{file} is missing: the run was made with it")
+            open_ = SeededRandomness(0)
+            return codec_for(
+                self.config, people, public, tell, lambda digest: open_.source("plan")
+            )
+        randomness, name = self._randomness(), self.config.run.method
 
         def pay(key: str) -> None:
             with self._ledger(plan, delta, protection) as ledger:
@@ -333,27 +345,6 @@ def _same_run(
                 " codec have changed, so it cannot go on"
             )
     return int(planned["rounds"])
-
-
-def _assumed(config: Config, people: Federation) -> tuple[str, ...]:
-    """What the guarantee takes for granted about the data."""
-    data, told = config.data, []
-    if config.run.method in ("base", "public"):
-        told.append("No example of any client was used.")
-    if people.public is not None:
-        where = data.public_source or f"{data.public} rows set aside from {data.source}"
-        told.append(
-            f"The public examples ({where}) tell nothing about anybody protected: clip"
-            " norm, codec or step may have been computed from them."
-        )
-    told.append(
-        f"The held-out examples ({data.held_out} rows of {data.source}) are public:"
-        " what is measured on them is released."
-    )
-    asked = config.evaluation
-    if asked.mmlu or asked.ceval or asked.sst2:
-        told.append("The questions of benchmarks are public, too.")
-    return tuple(told)
 
 
 def _save(codec: Compressor, file: Path) -> None:

@@ -109,7 +109,7 @@ def judged(
         event: The claim, if any.
         confidence: With what probability a true claim is left standing.
         scores: Scores fixed beforehand, by name, instead of learnt ones.
-        names: Of the first numbers of an output.
+        names: Of the first numbers of an output, which should be larger for `inside`.
 
     Guarantees:
         The first half of each sample only chooses the rules; two of them are

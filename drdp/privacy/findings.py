@@ -36,9 +36,11 @@ __all__ = [
     "Beyond",
     "Claim",
     "Finding",
+    "Jointly",
     "Verdict",
     "judged_canaries",
     "points",
+    "shared_out",
     "verdict_on",
 ]
 
@@ -176,6 +178,50 @@ class Finding:
         )
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class Jointly:
+    """Several audits of one claim, with one confidence for all of them together.
+
+    Args:
+        confidence: With what probability a true claim survives all of them, and
+            all their bounds hold.
+        parts: Audits by name, each at the confidence of `shared_out`.
+    """
+
+    confidence: float
+    parts: tuple[tuple[str, Finding], ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Violated if the claim fell in one of them."""
+        found = {part.verdict for _, part in self.parts}
+        order: tuple[Verdict, ...] = ("violated", "consistent", "vacuous")
+        return next((word for word in order if word in found), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "verdict": self.verdict,
+            "confidence": self.confidence,
+            "seen": {name: part.to_dict() for name, part in self.parts},
+        }
+
+
+def shared_out(confidence: float, tests: int) -> float:
+    """The confidence that each of several tests needs for all to have this one.
+
+    By Bonferroni's inequality, so that tests may depend on each other, for
+    instance look at the same runs.
+
+    >>> shared_out(0.95, 1), round(shared_out(0.95, 5), 12)
+    (0.95, 0.99)
+    """
+    tests = _check.count(least=1, tests=tests)
+    confidence = _check.probability(confidence=confidence)
+    return confidence if tests == 1 else 1.0 - (1.0 - confidence) / tests
+
+
 @lru_cache(maxsize=32)
 def _claim(event: Event, delta: float) -> Claim:
     curve = remembered(pld_curve(event, tolerance=_TOLERANCE))
@@ -237,7 +283,9 @@ def judged_canaries(
             many of the highest and lowest scores to commit.
         delta: Of the guarantee.
         event: What is claimed for a change of one canary; None for no claim.
-        confidence: Of the bounds, of each alone.
+        confidence: Of bounds and verdict together: each is wrong only where the
+            number of right guesses exceeds some number, so that whatever is wrong
+            comes with what goes wrong most easily.
         attack: Its name.
 
     Guarantees:

@@ -5,6 +5,7 @@ Nothing learnt here is proof: a rule is tested on trials that it has not seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
@@ -22,6 +23,7 @@ _MOST_VALUES = 64  # different ones, up to which an output counts as a category
 _MOST_CUTS = 200
 _FEW = 4  # trials per number that a full covariance needs
 _RIDGE = 1e-9
+_DOUBT = 2.0  # standard errors
 
 
 @final
@@ -56,22 +58,25 @@ def learnt(
     Args:
         inside: Outputs with the unit, shape (trials, numbers).
         outside: Outputs without it.
-        names: Of the first numbers of an output.
+        names: Of the first numbers of an output, those that should be larger for
+            "in" unless something is wrong.
     """
     import numpy as np
 
     numbers = inside.shape[1]
     called = [*names, *(f"number {k}" for k in range(len(names), numbers))]
-    if numbers <= _MOST_SINGLE:
-        for k in range(numbers):
-            sign = 1.0 if inside[:, k].mean() >= outside[:, k].mean() else -1.0
-            yield called[k], _single(k, sign)
-            values = np.unique(np.concatenate([inside[:, k], outside[:, k]]))
-            if len(values) <= _MOST_VALUES:
-                yield (
-                    f"frequencies of {called[k]}",
-                    _frequencies(k, values, inside, outside),
-                )
+    for k in range(min(numbers, _MOST_SINGLE)):
+        gap = float(inside[:, k].mean() - outside[:, k].mean())
+        if k < len(names):  # believed to be larger, unless clearly smaller
+            spread = math.hypot(float(inside[:, k].std()), float(outside[:, k].std()))
+            gap += _DOUBT * spread / math.sqrt(len(inside))
+        yield called[k], _single(k, 1.0 if gap >= 0.0 else -1.0)
+        values = np.unique(np.concatenate([inside[:, k], outside[:, k]]))
+        if len(values) <= _MOST_VALUES:
+            yield (
+                f"frequencies of {called[k]}",
+                _frequencies(k, values, inside, outside),
+            )
     if numbers > 1:
         yield "linear discriminant", _linear(inside, outside)
     yield "means and variances", _gaussian(inside, outside)

@@ -6,6 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from drdp.cli import main
+from drdp.fedsim.documents import toml
+from tests.fedsim.small import small
 
 LOUD = "audit --release-only --noise-multiplier 0.5 --rate 1 --clients 3 --seed 1"
 # SPEC N82: five shares of 2 sigma / 5, as printed, and of 2 sigma / sqrt(5).
@@ -86,3 +88,57 @@ def test_what_cannot_be_audited_is_one_line(drdp, line, said):
 
 def test_json_is_one_object(drdp):
     assert isinstance(json.loads(drdp(f"{LOUD} --trials 200 --json").out), dict)
+
+
+@pytest.fixture(scope="module")
+def folder(drdp, tmp_path_factory):
+    """A finished run of a tiny model, and the names of its files."""
+    place = tmp_path_factory.mktemp("audited")
+    settings = small() | {
+        "cohort": {"kind": "every"},
+        "privacy": {"noise_multiplier": 1.0},
+    }
+    (place / "run.toml").write_text(toml(settings), encoding="utf-8")
+    run = place / "run"
+    assert drdp(f"train --config {place / 'run.toml'} --out {run} --json").code == 0
+    return run
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_audited_with_a_client_that_trains(drdp, folder):
+    """The folder stays as it is; several views have one confidence together."""
+    before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    line = f"audit --run {folder} --suspect client --seen sum,last --trials 40 --seed 1"
+    answer = drdp(f"{line} --json").json
+    assert set(answer["seen"]) == {"sum", "last"}
+    assert answer["confidence"] == 0.95
+    assert answer["seen"]["sum"]["confidence"] == 0.975
+    assert answer["verdict"] in ("consistent", "vacuous")
+    after = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    assert after == before
+
+
+@pytest.mark.slow
+def test_a_made_text_refutes_a_false_claim(drdp, folder):
+    line = f"audit --config {folder / 'config.toml'} --suspect text --seed 1"
+    session = drdp(f"{line} --trials 120 --claim 20")
+    assert session.code == 1
+    assert "a client with a made text" in session.out
+    assert max(map(len, session.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--suspect text --release-only --epsilon 2", "neither --release-only nor"),
+        ("--suspect client --canaries 3 --epsilon 2", "neither --release-only nor"),
+        ("--suspect nobody --epsilon 2", "must be one of canary, client"),
+        ("--member -1 --epsilon 2", "whole number from 0"),
+        ("--seen sum,lost --epsilon 2", "must be one of messages, sum"),
+    ],
+)
+def test_suspects_that_cannot_be_are_one_line(drdp, line, said):
+    session = drdp(f"audit {line}")
+    assert session.code == 2
+    assert session.err.count("\n") == 1
+    assert said in session.err

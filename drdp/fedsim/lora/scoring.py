@@ -160,8 +160,9 @@ class Scorer:
             yield self._logits(tokens, wanted), aims
             return
         hidden = self._hidden(tokens, wanted)
-        for own, some in zip(hidden.split(_ROWS), aims.split(_ROWS), strict=True):
-            yield self._head(own), some
+        for first in range(0, len(aims), _ROWS):
+            some = slice(first, first + _ROWS)
+            yield self._head(hidden[some]), aims[some]
 
     def _hidden(self, tokens: Tensor, wanted: Tensor) -> Tensor:
         hidden = self._body(input_ids=tokens, use_cache=False).last_hidden_state
