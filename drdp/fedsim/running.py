@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.config import Config
+from drdp.fedsim.engines import flower_packages, node_collector
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
+    from drdp.fedsim.flower.exchange import Exchange
     from drdp.privacy.ledger import Ledger
 
-__all__ = ["Run"]
+__all__ = ["Run", "stored_codec"]
 
 _UNBOUNDED = 1e30  # a clip norm that clips nothing
 
@@ -180,14 +182,46 @@ class Run:
             RunFolderError: If it is done already, or cannot be written.
             BudgetExceededError: From the ledger.
         """
+        if self.config.run.engine != "flower":
+            return self.collected(prepared, None, watch)
+        flower_packages()
+        from drdp.fedsim.flower.nodes import client_app, settled_parts
+        from drdp.fedsim.flower.simulation import simulated
+
+        return simulated(
+            lambda exchange: self.collected(prepared, exchange, watch),
+            client_app(settled_parts),
+            nodes=prepared.simulation.trainer.num_clients,
+            patience=self.config.run.patience,
+        )
+
+    def collected(
+        self,
+        prepared: Prepared,
+        exchange: Exchange | None,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> Outcome:
+        """Run what is left of it, with clients in this process or at Flower's nodes.
+
+        Args:
+            prepared: From `prepared`.
+            exchange: The nodes; None for this process.
+            watch: Told after every round.
+
+        Raises:
+            RunFolderError: If it is done already, or cannot be written.
+            BudgetExceededError: From the ledger.
+        """
         folder = self._kept()
         if folder.finished:
             raise RunFolderError(f"the run in {folder.path} is finished already")
-        simulation = prepared.simulation
+        simulation, collect = prepared.simulation, None
+        if exchange is not None:
+            collect = node_collector(self.config, prepared, folder, exchange)
         with self._ledger(
             simulation.event(prepared.rounds), prepared.delta, simulation.protection
         ) as ledger:
-            return execute(prepared, folder, ledger, watch=watch)
+            return execute(prepared, folder, ledger, watch=watch, collect=collect)
 
     def _kept(self) -> RunFolder:
         if self.folder is None:
@@ -231,7 +265,7 @@ class Run:
         file = self._kept().path / "codec.safetensors"
         source = self._randomness().source("codec")
         if file.exists():
-            return _loaded(self.config, file)
+            return stored_codec(self.config, file)
         if released != NOTHING:
             with self._ledger(plan, delta, protection) as ledger:
                 payer: Payer = ledger
@@ -346,7 +380,12 @@ def _fitted(codec: Compressor) -> Compressor:
     return codec.codec if isinstance(codec, Quantised) else codec
 
 
-def _loaded(config: Config, file: Path) -> Compressor:
+def stored_codec(config: Config, file: Path) -> Compressor:
+    """The fitted codec in a run's file.
+
+    Raises:
+        RunFolderError: If the file is damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     from drdp.compression.autoencoder import Autoencoder

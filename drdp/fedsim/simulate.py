@@ -10,29 +10,28 @@ not paid for twice, or gets other noise and is paid for again.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import draw, expected_size
+from drdp.fedsim.collecting import Ask, Collect, collected_here
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.sight import Observer, Sight
-from drdp.fedsim.trainer import Trainer, Update
+from drdp.fedsim.summing import Diagnostics, RoundTotal
+from drdp.fedsim.trainer import Trainer
 from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, Event
-from drdp.privacy.threat import Placement, View
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
-    from drdp.mechanisms.gaussian import GaussianMechanism
 
 __all__ = [
     "Diagnostics",
@@ -69,30 +68,6 @@ class State:
     round: int
     parameters: NDArray[np.float64]
     memory: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """What only the operator may look at: it is not covered by the guarantee.
-
-    Args:
-        clients: How many took part.
-        loss: Their mean training loss.
-        clipped: The share of contributions that were cut down.
-        zeroed: How many contributions had entries that were not finite.
-        signal_to_noise: Norm of the sum of codes / expected norm of the noise.
-        kept: Cosine between the mean update and its decoded code, without noise.
-        code_norm: Median norm of a code before clipping.
-    """
-
-    clients: int
-    loss: float
-    clipped: float
-    zeroed: int
-    signal_to_noise: float
-    kept: float
-    code_norm: float
 
 
 @final
@@ -182,6 +157,7 @@ def simulate(
     seed: int = 0,
     state: State | None = None,
     observe: Observer | None = None,
+    collect: Collect | None = None,
 ) -> Iterator[Report]:
     """Run rounds, one at a time, each paid for before it is released.
 
@@ -202,7 +178,8 @@ def simulate(
     Guarantees:
         Nothing that depends on a round's cohort leaves before its charge is
         recorded, except a report's `private` part.  Memory does not grow with
-        the cohort.
+        the cohort.  No client's numbers end a run: an update that is not finite,
+        or that the codec cannot take, counts as zero.
     """
     now = simulation.start() if state is None else state
     if now.round == 0 and simulation.compressor.event != NOTHING:
@@ -212,8 +189,9 @@ def simulate(
             run=simulation.name,
             key=f"{simulation.name}/codec",
         )
+    collect = collected_here(simulation.trainer) if collect is None else collect
     while now.round < rounds:
-        report = _round(simulation, now, randomness, payer, seed, observe)
+        report = _round(simulation, now, randomness, payer, seed, collect, observe)
         now = report.state
         yield report
 
@@ -224,6 +202,7 @@ def _round(
     randomness: Randomness,
     payer: Payer,
     seed: int,
+    collect: Collect,
     observe: Observer | None = None,
 ) -> Report:
     import numpy as np
@@ -232,22 +211,24 @@ def _round(
     cohort = draw(protection.cohort, trainer.num_clients, state.round, randomness)
     protection.check_round(len(cohort))
     codec = codec_of(simulation.compressor, state.round)
-    total = _Total(simulation, codec, state.round, randomness)
-    total.keeps = observe is not None
-    start = state.parameters.astype(np.float32)
-    for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
-        total.add(update)
+    total = RoundTotal(
+        protection, codec, state.round, randomness, cohort, keeps=observe is not None
+    )
     event = protection.event(state.round)
-    digest = hashlib.sha256(total.sum.tobytes()).digest()
-    if event != NOTHING:
-        number = state.round + 1
-        payer.charge(
-            event,
-            label=f"round {number}",
-            run=simulation.name,
-            key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
-        )
-    released = total.released(digest)
+
+    def pay(digest: bytes) -> None:
+        if event != NOTHING:
+            number = state.round + 1
+            payer.charge(
+                event,
+                label=f"round {number}",
+                run=simulation.name,
+                key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
+            )
+
+    start = state.parameters.astype(np.float32)
+    ask = Ask(state.round, tuple(cohort), start, local_seed(seed, state.round))
+    released = collect(ask, total, pay)
     mean = codec.decode(released / simulation.divisor(trainer.num_clients))
     parameters, memory = simulation.server.step(state.parameters, mean, state.memory)
     if observe is not None:
@@ -283,114 +264,3 @@ def local_seed(seed: int, round_: int) -> int:
     """The seed of all local training in a round."""
     text = f"drdp local {seed} {round_}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
-
-
-class _Total:
-    """The running sum of a round's bounded codes, and what was seen on the way."""
-
-    def __init__(
-        self,
-        simulation: Simulation,
-        codec: Compressor,
-        round_: int,
-        randomness: Randomness,
-    ) -> None:
-        import numpy as np
-
-        self._simulation, self._codec, self._round = simulation, codec, round_
-        self._randomness = randomness
-        self._mechanism = _mechanism(simulation.protection)
-        self._central = simulation.protection.placement is Placement.CENTRAL
-        self.sum = np.zeros(codec.code_length)
-        self._codes = np.zeros(codec.code_length)
-        self._updates = np.zeros(codec.update_length)
-        self._norms: list[float] = []
-        self._losses: list[float] = []
-        self._zeroed = 0
-        self.keeps = False
-        self._messages: list[tuple[int, NDArray[np.float64]]] = []
-
-    def add(self, update: Update) -> None:
-        """Encode, bound and add one client's update, with its noise if it has some."""
-        import numpy as np
-
-        finite = bool(np.isfinite(update.delta).all())
-        self._zeroed += not finite
-        clean = update.delta
-        if not finite:
-            clean = np.nan_to_num(clean, nan=0.0, posinf=0.0, neginf=0.0)
-        code = self._codec.encode(clean)
-        self._updates += clean
-        self._codes += code
-        self._norms.append(float(np.linalg.norm(code.astype(np.float64))))
-        self._losses.append(update.loss)
-        bounded = code.astype(np.float64)
-        if self._mechanism is not None:
-            bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
-        if self._mechanism is not None and not self._central:
-            digest = hashlib.sha256(bounded.tobytes()).digest()
-            source = self._randomness.source(
-                "message", self._round, update.client, digest
-            )
-            bounded = np.asarray(self._mechanism.release(bounded, source))
-        if self.keeps and not self._central:
-            self._messages.append((update.client, bounded))
-        self.sum += bounded
-
-    def seen(self) -> dict[int, NDArray[np.float64]]:
-        """The messages that the view shows, to be asked for after the charge."""
-        protection = self._simulation.protection
-        if protection.view is View.MESSAGES:
-            return dict(self._messages)
-        if protection.view is View.COLLUDING and protection.colluding:
-            return dict(self._messages[-protection.colluding :])
-        return {}
-
-    def released(self, digest: bytes) -> NDArray[np.float64]:
-        """The sum as it may leave."""
-        import numpy as np
-
-        if self._mechanism is None or not self._central:
-            return self.sum
-        source = self._randomness.source("noise", self._round, digest)
-        return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
-
-    def diagnostics(self) -> Diagnostics:
-        """What only the operator may see."""
-        import numpy as np
-
-        protection = self._simulation.protection
-        clients = len(self._norms)
-        decoded = self._codec.decode(self._codes / max(clients, 1))
-        noise = protection.noise_std * math.sqrt(len(self.sum))
-        if not self._central:
-            noise *= math.sqrt(clients)
-        signal = float(np.linalg.norm(self._codes))
-        return Diagnostics(
-            clients=clients,
-            loss=float(np.mean(self._losses)) if clients else math.nan,
-            clipped=sum(n > protection.clip_norm for n in self._norms)
-            / max(clients, 1),
-            zeroed=self._zeroed,
-            signal_to_noise=signal / noise if noise > 0.0 else math.inf,
-            kept=_cosine(self._updates, decoded),
-            code_norm=float(np.median(self._norms)) if clients else math.nan,
-        )
-
-
-def _mechanism(protection: Protection) -> GaussianMechanism | None:
-    """Noise per clip norm; the relation is the protection's business."""
-    from drdp.mechanisms.gaussian import GaussianMechanism
-
-    if protection.clip_norm == math.inf:
-        return None
-    return GaussianMechanism(
-        noise_multiplier=protection.noise_multiplier, clip_norm=protection.clip_norm
-    )
-
-
-def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
-    import numpy as np
-
-    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
-    return float(np.dot(one, other)) / norms if norms > 0.0 else 0.0

@@ -20,8 +20,10 @@ class Update:
 
     Args:
         client: The client's number.
-        delta: New minus old trainable parameters, flat float32.
-        loss: Mean training loss over the local steps; private, never released.
+        delta: New minus old trainable parameters, flat float32.  One that is not
+            finite, because training diverged, is given as it is and counts as zero.
+        loss: Mean training loss over the local steps; private, never released.  One
+            that is not finite marks the whole update as diverged.
         examples: How many examples were used; private, never a weight.
     """
 
@@ -35,7 +37,8 @@ class Trainer(Protocol):
     """Local training of clients that share one flat vector of parameters.
 
     An update depends on the parameters, the client's own data and the seed, and
-    on nothing else: not on which clients train beside it.
+    on nothing else: not on which clients train beside it.  Nothing that depends on
+    a client's data may raise: an error would show it, and end the others' round.
     """
 
     @property

@@ -1,0 +1,277 @@
+"""The sum of a round's bounded codes, whatever one client's training gave.
+
+What a client sends can change the sum, within its bound, and nothing else: not
+whether the round takes place, nor what the others add.  An update that is not
+finite, or that the codec cannot take, counts as zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, final
+
+from drdp.errors import InvalidArgumentError
+from drdp.fedsim.protection import Protection
+from drdp.fedsim.randomness import Randomness
+from drdp.fedsim.trainer import Update
+from drdp.privacy.threat import Placement, View
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from drdp.compression.protocol import Compressor
+    from drdp.mechanisms.gaussian import GaussianMechanism
+
+__all__ = ["Diagnostics", "RoundTotal"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Diagnostics:
+    """What only the operator may look at: it is not covered by the guarantee.
+
+    Args:
+        clients: How many took part.
+        loss: Their mean training loss, of those whose loss is finite.
+        clipped: The share of contributions that were cut down.
+        zeroed: How many contributions counted as zero, because training diverged
+            or the trainer gave none.
+        signal_to_noise: Norm of the sum of codes / expected norm of the noise.
+        kept: Cosine between the mean update and its decoded code, without noise.
+        code_norm: Median norm of a code before clipping.
+    """
+
+    clients: int
+    loss: float
+    clipped: float
+    zeroed: int
+    signal_to_noise: float
+    kept: float
+    code_norm: float
+
+
+@final
+class RoundTotal:
+    """The running sum of a round's bounded codes, and what was seen on the way.
+
+    Args:
+        protection: How codes are bounded and hidden.
+        codec: The codec of this round.
+        round_: The round's number, from 0.
+        randomness: Of the noise.
+        cohort: Who was asked, each of them once.
+        keeps: Whether messages are held for an observer.
+
+    Guarantees:
+        Each client of the cohort adds one vector of norm at most the clip norm,
+        which depends on its own update alone, and zero where that update, its
+        loss or its code is not finite or the codec refuses it.  No update that has
+        the right length raises anything, warnings included.
+    """
+
+    def __init__(
+        self,
+        protection: Protection,
+        codec: Compressor,
+        round_: int,
+        randomness: Randomness,
+        cohort: Sequence[int],
+        *,
+        keeps: bool = False,
+    ) -> None:
+        import numpy as np
+
+        self._protection, self._codec, self._round = protection, codec, round_
+        self._randomness = randomness
+        self._mechanism = _mechanism(protection)
+        self._central = protection.placement is Placement.CENTRAL
+        self._awaited = dict.fromkeys(cohort)
+        self.sum = np.zeros(codec.code_length)
+        self._codes = np.zeros(codec.code_length)
+        self._updates = np.zeros(codec.update_length)
+        self._norms: list[float] = []
+        self._losses: list[float] = []
+        self._zeroed = 0
+        self._keeps = keeps
+        self._apart = False  # whether updates stay at their clients
+        self._messages: list[tuple[int, NDArray[np.float64]]] = []
+
+    def add(self, update: Update) -> None:
+        """Encode, bound and add one client's update, with its noise if it has some.
+
+        Raises:
+            InvalidArgumentError: If the client was not asked, or gave an update
+                before, or the update has another length or no numbers: the trainer
+                is at fault, not the client's data.
+        """
+        import numpy as np
+
+        self._expect(update.client)
+        del self._awaited[update.client]
+        delta = np.asarray(update.delta)
+        length = self._codec.update_length
+        if delta.shape != (length,) or delta.dtype.kind != "f":
+            raise InvalidArgumentError(
+                f"the trainer gave an update of shape {delta.shape} and type"
+                f" {delta.dtype}, but parameters are {length} floating-point numbers"
+            )
+        with np.errstate(all="ignore"):
+            code = self._code(delta, update.loss)
+        self._add(update.client, code)
+        if math.isfinite(update.loss):
+            self._losses.append(float(update.loss))
+
+    def take(
+        self, client: int, bounded: NDArray[np.float64], seen: Diagnostics | None
+    ) -> None:
+        """Add what a client bounded itself, in a total of its own of one client.
+
+        Args:
+            client: Who.
+            bounded: The `sum` of that total.
+            seen: Its diagnostics, where the client shows them to this server.
+
+        Guarantees:
+            Where this server adds the noise, the vector is bounded once more: a
+            client that sends more than its bound does not count for more.
+
+        Raises:
+            InvalidArgumentError: If the client was not asked, or has sent one
+                before, or the vector has another length.
+        """
+        import numpy as np
+
+        self._expect(client)
+        if bounded.shape != self.sum.shape:
+            raise InvalidArgumentError(
+                f"client {client} sent a vector of shape {bounded.shape}, but codes"
+                f" have {self.sum.size} numbers"
+            )
+        if self._central and self._mechanism is not None:
+            bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
+        self._apart = True
+        del self._awaited[client]
+        self.sum += bounded
+        self._codes += bounded
+        self._norms.append(math.nan if seen is None else seen.code_norm)
+        self._zeroed += 0 if seen is None else seen.zeroed
+        if seen is not None and math.isfinite(seen.loss):
+            self._losses.append(seen.loss)
+
+    def complete(self) -> None:
+        """Count clients of whom no update came as zero, with their noise."""
+        for client in list(self._awaited):
+            del self._awaited[client]
+            self._add(client, None)
+
+    def digest(self) -> bytes:
+        """Of the sum that the noise will hide."""
+        return hashlib.sha256(self.sum.tobytes()).digest()
+
+    def seen(self) -> dict[int, NDArray[np.float64]]:
+        """The messages that the view shows, to be asked for after the charge."""
+        protection = self._protection
+        if protection.view is View.MESSAGES:
+            return dict(self._messages)
+        if protection.view is View.COLLUDING and protection.colluding:
+            return dict(self._messages[-protection.colluding :])
+        return {}
+
+    def released(self, digest: bytes) -> NDArray[np.float64]:
+        """The sum as it may leave."""
+        import numpy as np
+
+        if self._mechanism is None or not self._central:
+            return self.sum
+        source = self._randomness.source("noise", self._round, digest)
+        return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
+
+    def diagnostics(self) -> Diagnostics:
+        """What only the operator may see."""
+        import numpy as np
+
+        protection = self._protection
+        clients = len(self._norms)
+        decoded = self._codec.decode(self._codes / max(clients, 1))
+        noise = protection.noise_std * math.sqrt(self._codec.code_length)
+        if not self._central:
+            noise *= math.sqrt(clients)
+        signal = float(np.linalg.norm(self._codes))
+        return Diagnostics(
+            clients=clients,
+            loss=float(np.mean(self._losses)) if self._losses else math.nan,
+            clipped=sum(n > protection.clip_norm for n in self._norms)
+            / max(clients, 1),
+            zeroed=self._zeroed,
+            signal_to_noise=signal / noise if noise > 0.0 else math.inf,
+            kept=math.nan if self._apart else _cosine(self._updates, decoded),
+            code_norm=float(np.median(self._norms)) if clients else math.nan,
+        )
+
+    def _expect(self, client: int) -> None:
+        if client not in self._awaited:
+            raise InvalidArgumentError(
+                f"the trainer gave an update of client {client}, who was not"
+                " asked or has given one already: it would count more than its bound"
+            )
+
+    def _code(self, delta: NDArray[Any], loss: float) -> NDArray[np.float64] | None:
+        """The code of an update; None where it counts as zero."""
+        import numpy as np
+
+        if not (math.isfinite(loss) and bool((np.abs(delta) <= _LARGEST).all())):
+            return None
+        try:
+            code = self._codec.encode(delta.astype(np.float32, copy=False))
+        except InvalidArgumentError:  # the length is right, so it is the numbers
+            return None
+        wide = code.astype(np.float64)
+        if not bool((np.abs(wide) <= _LARGEST).all()):
+            return None
+        self._updates += delta
+        return wide
+
+    def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
+        import numpy as np
+
+        if code is None:
+            self._zeroed += 1
+            code = np.zeros(self._codec.code_length)
+        self._codes += code
+        self._norms.append(float(np.linalg.norm(code)))
+        bounded = code
+        if self._mechanism is not None:
+            bounded = np.asarray(self._mechanism.bound(code), dtype=np.float64)
+        if self._mechanism is not None and not self._central:
+            digest = hashlib.sha256(bounded.tobytes()).digest()
+            source = self._randomness.source("message", self._round, client, digest)
+            bounded = np.asarray(self._mechanism.release(bounded, source))
+        if self._keeps and not self._central:
+            self._messages.append((client, bounded))
+        self.sum += bounded
+
+
+_LARGEST = 1e30
+"""Of a number in an update or a code; beyond it float32 sums of squares overflow."""
+
+
+def _mechanism(protection: Protection) -> GaussianMechanism | None:
+    """Noise per clip norm; the relation is the protection's business."""
+    from drdp.mechanisms.gaussian import GaussianMechanism
+
+    if protection.clip_norm == math.inf:
+        return None
+    return GaussianMechanism(
+        noise_multiplier=protection.noise_multiplier, clip_norm=protection.clip_norm
+    )
+
+
+def _cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+    import numpy as np
+
+    norms = float(np.linalg.norm(one)) * float(np.linalg.norm(other))
+    return float(np.dot(one, other)) / norms if norms > 0.0 else 0.0
