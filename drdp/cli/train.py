@@ -18,6 +18,7 @@ from drdp.cli.settings import METHOD_TABLE, Settings, run_settings
 
 if TYPE_CHECKING:
     from drdp.fedsim.execution import Prepared, Progress
+    from drdp.fedsim.folder import RunFolder
 
 __all__ = ["train"]
 
@@ -110,6 +111,7 @@ def train(
                     f" {outcome.stopped}",
                     err=True,
                 )
+            _warn_of_zeroed(folder)
         _say_result(folder.result(), as_json)
 
 
@@ -130,6 +132,19 @@ def _told(quiet: bool) -> Any:
             click.echo(text, err=True)
 
     return tell
+
+
+def _warn_of_zeroed(folder: RunFolder) -> None:
+    """Tell the operator, on stderr alone, of clients that gave nothing usable."""
+    counts = [one.get("private", {}).get("zeroed", 0) for one in folder.records()]
+    if any(counts):
+        click.echo(
+            f"warning: {sum(counts)} contributions in {sum(map(bool, counts))} rounds"
+            " counted as zero, because training diverged (nothing finite came of it);"
+            " a lower local.learning_rate may help. This count is for the operator"
+            " alone: the guarantee does not cover it.",
+            err=True,
+        )
 
 
 def _say_plan(plan: Mapping[str, Any], as_json: bool) -> None:

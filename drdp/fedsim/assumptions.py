@@ -38,6 +38,10 @@ def circumstances(
         *assumed,
         "Sums are divided by the public expected size of a cohort.",
         (
+            "How many examples there are in all is public: it is in plan.json, and"
+            " public clients are as large as an average one."
+        ),
+        (
             "Noise is drawn in double precision, which does not hold against attacks on"
             " the last bits of released numbers."
         ),
@@ -53,9 +57,14 @@ def circumstances(
     missing = [
         (
             "Everything marked private in metrics.jsonl: cohort sizes, training losses,"
-            " norms.  Keep it, and the folder's secret.key while the run lasts, from"
+            " norms, times, how many contributions counted as zero because training"
+            " diverged.  Keep it, and the folder's secret.key while the run lasts, from"
             " others."
-        )
+        ),
+        (
+            "When things happen: how long a round takes, the times of files and of"
+            " ledger entries.  They tell how many clients took part."
+        ),
     ]
     if seeded:
         missing.insert(

@@ -212,8 +212,6 @@ def execute(
                 "epsilon": spent.upper,
                 "step_norm": report.step_norm,
                 **_public(found),
-                # One digit: the exact time of a round tells who took part.
-                "seconds": float(f"{seconds:.1g}"),
                 "private": asdict(report.private) | {"seconds": round(seconds, 3)},
             }
         )

@@ -96,7 +96,7 @@ def run_findings(seen: Evidence, *, private: bool = False) -> Document:
         "signal": None if plan is None else _signal(seen, plan),
         "reconstruction": None if plan is None else _reconstruction(seen, plan),
         "communication": None if plan is None else _communication(seen, plan),
-        "timing": _timing(seen),
+        "timing": _timing(seen, private),
         "configuration": written(seen.config),
         "ledger": None if book is None else _ledger(book),
     }
@@ -300,9 +300,10 @@ def _communication(seen: Evidence, plan: Planned) -> Document:
     }
 
 
-def _timing(seen: Evidence) -> Document:
-    """Times with one digit: more would tell how many clients took part."""
+def _timing(seen: Evidence, private: bool) -> Document:
+    """Times, which tell how many clients took part, for the operator alone."""
     taken = sorted(one.seconds for one in seen.rounds if one.seconds is not None)
+    taken = taken if private else []
     if not taken:
         return {"round_seconds": None, "total_seconds": None}
     return {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
-from drdp.errors import DataError, InvalidArgumentError
+from drdp.errors import DataError, InvalidArgumentError, TrainingError
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import Federation, Tell
 from drdp.fedsim.simulate import local_seed
@@ -56,14 +56,23 @@ def public_updates(
 
     Raises:
         DataError: If there are no public examples.
+        TrainingError: If an update is not finite; they are public, so it may be told.
     """
+    import numpy as np
+
     if federation.public is None:
         raise DataError(
             "no public examples to set up the run with; set data.public or"
             " data.public_source, or give privacy.clip_norm and a method without a"
             " fitted codec"
         )
-    yield from _updates(federation.public, config)
+    for number, update in enumerate(_updates(federation.public, config)):
+        if not np.isfinite(update).all():
+            raise TrainingError(
+                f"training of public client {number} diverged: its update is not"
+                f" finite; lower local.learning_rate ({config.local.learning_rate:g})"
+            )
+        yield update
 
 
 def scales(

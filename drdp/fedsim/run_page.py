@@ -268,15 +268,15 @@ def _communication(found: Document) -> str:
 def _timing(found: Document) -> str:
     told = found["timing"]
     if told["round_seconds"] is None:
-        text = paragraph("No round was timed.")
+        text = paragraph(
+            "Times tell how many clients took part: they are for the operator alone."
+        )
         return section("timing", "Timing", [text])
     values = {
         "A round": f"about {told['round_seconds']} s, evaluation included",
         "All rounds": f"about {told['total_seconds']} s",
     }
-    text = (
-        "One digit alone: the exact time of a round tells how many clients took part."
-    )
+    text = "Private: the time of a round tells how many clients took part."
     return section("timing", "Timing", [facts(values), paragraph(text, "note")])
 
 

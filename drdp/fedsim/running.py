@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
+from drdp.errors import DrdpError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
+from drdp.fedsim.codec_file import store_codec, stored_codec
 from drdp.fedsim.config import Config
 from drdp.fedsim.engines import flower_packages, node_collector
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from drdp.fedsim.flower.exchange import Exchange
     from drdp.privacy.ledger import Ledger
 
-__all__ = ["Run", "stored_codec"]
+__all__ = ["Run"]
 
 _UNBOUNDED = 1e30  # a clip norm that clips nothing
 
@@ -276,7 +276,7 @@ class Run:
                     key=f"{self.config.run.method}/codec",
                 )
         codec = codec_for(self.config, people, public, tell, source)
-        _save(codec, file)
+        store_codec(codec, file)
         return codec
 
 
@@ -361,43 +361,3 @@ def _assumed(config: Config, people: Federation) -> tuple[str, ...]:
         " what is measured on them is released."
     )
     return tuple(told)
-
-
-def _save(codec: Compressor, file: Path) -> None:
-    """Keep a codec that was fitted; others are made again from the settings."""
-    save = getattr(_fitted(codec), "save", None)
-    if save is None:
-        return
-    try:
-        save(file)
-    except OSError as error:
-        raise RunFolderError(f"cannot write {file}: {error.strerror}") from None
-
-
-def _fitted(codec: Compressor) -> Compressor:
-    from drdp.compression.quantised import Quantised
-
-    return codec.codec if isinstance(codec, Quantised) else codec
-
-
-def stored_codec(config: Config, file: Path) -> Compressor:
-    """The fitted codec in a run's file.
-
-    Raises:
-        RunFolderError: If the file is damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    from drdp.compression.autoencoder import Autoencoder
-    from drdp.compression.pca import Pca
-    from drdp.compression.quantised import Quantised
-
-    try:
-        with safe_open(file, "np") as stored:
-            kind = (stored.metadata() or {}).get("kind", "")
-        found = Pca.load(file) if kind == "pca" else Autoencoder.load(file)
-    except (SafetensorError, OSError, InvalidArgumentError) as error:
-        raise RunFolderError(
-            f"{file} is damaged: {error}; the run cannot go on with another codec"
-        ) from None
-    return found if config.code.bits is None else Quantised(found, config.code.bits)

@@ -171,6 +171,7 @@ def simulate(
         state: Where to go on; None for the start.
         observe: Is shown what the run's adversary sees of each round, after the
             round was paid for; its messages are then held for a round.
+        collect: Who computes the rounds; by default the trainer, in this process.
 
     Yields:
         A report for each round; its state is what a checkpoint has to hold.

@@ -78,7 +78,8 @@ def test_the_same_run_ends_with_the_same_parameters_and_charges(changes):
     simulation = a_simulation(LinearTrainer(CLIENTS), codec, **changes)
     here, paid_here = run(simulation)
     there, paid_there = run(simulation, a_collector(simulation))
-    assert paid_here == paid_there and len(paid_here) == 4
+    assert paid_here == paid_there
+    assert len(paid_here) == 4
     for one, other in zip(here, there, strict=True):
         assert one.event == other.event
         np.testing.assert_array_equal(one.state.parameters, other.state.parameters)
@@ -189,7 +190,7 @@ def test_a_damaged_order_is_refused_with_a_reason():
         2,
     )
     exchange = Exchange(grid, patience=0.2)
-    with pytest.raises(TrainingError, match="client 0 cannot take part: .*order"):
+    with pytest.raises(TrainingError, match=r"client 0 cannot take part: .*order"):
         exchange.ask({0: RecordDict()})
     with pytest.raises(TrainingError, match="damaged"):
         exchange.ask({1: RecordDict({ORDER: ConfigRecord({"client": 1})})})

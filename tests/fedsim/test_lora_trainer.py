@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 
-from drdp.errors import DataError, InvalidArgumentError, ModelError, TrainingError
+from drdp.errors import DataError, InvalidArgumentError, ModelError
 from drdp.fedsim import partition
 from drdp.fedsim.data import read_rows
 from drdp.fedsim.examples import Encoded, encode_rows
@@ -197,17 +197,17 @@ def test_one_step_of_sgd_is_the_gradient_times_the_rate(
     assert np.allclose(found.delta, 0.5 * wanted.delta, atol=1e-7)
 
 
-def test_updates_that_are_not_finite_are_refused(
+def test_an_update_that_is_not_finite_is_given_as_it_is(
     build: Callable[..., LoraTrainer],
 ) -> None:
     trainer = build()
     broken = trainer.initial()
     broken[7] = np.nan
-    with pytest.raises(TrainingError, match="client 3 gave an update that is not") as c:
-        list(trainer.updates(broken, [3], seed=0))
-    assert "\n" not in str(c.value)
+    first, second = trainer.updates(broken, [3, 1], seed=0)
+    assert (first.client, second.client) == (3, 1)
+    assert not np.isfinite(first.delta).all()
     (healthy,) = trainer.updates(trainer.initial(), [3], seed=0)
-    assert np.isfinite(healthy.delta).all(), "a refusal leaves nothing behind"
+    assert np.isfinite(healthy.delta).all(), "a divergence leaves nothing behind"
 
 
 def test_a_model_without_the_targets_says_what_it_has(encoded: Encoded) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drdp.fedsim import auditing, simulate
+from drdp.fedsim import auditing, simulate, summing
 from drdp.fedsim.auditing import audit_simulation
 from drdp.fedsim.randomness import Randomness, SecretRandomness
 from drdp.fedsim.simulate import Simulation
@@ -81,8 +81,8 @@ class _PerBlock(_Scaled):
 
 def _mechanism(kind: type[_Scaled]) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        right = simulate._mechanism
-        patch.setattr(simulate, "_mechanism", lambda plan: kind(right(plan)))
+        right = summing._mechanism
+        patch.setattr(summing, "_mechanism", lambda plan: kind(right(plan)))
 
     return plant
 
@@ -108,7 +108,7 @@ def same_noise(patch: Patch) -> None:
     )
 
 
-class _Weighted(simulate._Total):
+class _Weighted(summing.RoundTotal):
     """Weighs each clipped code with the client's number of examples."""
 
     def add(self, update: Update) -> None:
@@ -117,7 +117,7 @@ class _Weighted(simulate._Total):
         self.sum = before + (self.sum - before) * update.examples
 
 
-class _Counting(simulate._Total):
+class _Counting(summing.RoundTotal):
     """Remembers, for the division, how many clients really sent something."""
 
     last = 1
@@ -127,7 +127,7 @@ class _Counting(simulate._Total):
         type(self).last = len(self._norms)
 
 
-class _Residual(simulate._Total):
+class _Residual(summing.RoundTotal):
     """What clipping cuts off is kept, and added to the client's next message."""
 
     kept: dict[int, NDArray[np.float64]] = {}  # noqa: RUF012 - a global is the bug
@@ -142,12 +142,12 @@ class _Residual(simulate._Total):
         self.kept[update.client] = cut
 
 
-def _total(kind: type[simulate._Total]) -> Callable[[Patch], None]:
-    return lambda patch: patch.setattr(simulate, "_Total", kind)
+def _total(kind: type[summing.RoundTotal]) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(simulate, "RoundTotal", kind)
 
 
 def realised_size(patch: Patch) -> None:
-    patch.setattr(simulate, "_Total", _Counting)
+    patch.setattr(simulate, "RoundTotal", _Counting)
     patch.setattr(Simulation, "divisor", lambda self, clients: _Counting.last)
 
 

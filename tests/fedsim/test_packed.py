@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from drdp.errors import InvalidArgumentError, TrainingError
+from drdp.errors import InvalidArgumentError
 from drdp.fedsim.examples import Example
 from drdp.fedsim.local import LoraShape
 from drdp.fedsim.lora.layout import Layout
@@ -247,5 +247,6 @@ def test_bad_parameters_are_named() -> None:
     with pytest.raises(InvalidArgumentError, match="parameters must have shape"):
         next(per_example_gradients(together, np.zeros(3, dtype=np.float32), rows))
     broken = np.full(layout.length, np.nan, dtype=np.float32)
-    with pytest.raises(TrainingError, match="not finite"):
-        clipped_sum(together, broken, rows, clip_norm=1.0)
+    found = clipped_sum(together, broken, rows, clip_norm=1.0)
+    assert not found.total.any()
+    assert np.isnan(found.norms).all()

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,9 @@ from scipy import stats
 
 from drdp import Adjacency, Gaussian, NonPrivate, PoissonSampled
 from drdp.compression.identity import Identity
+from drdp.compression.projection import RandomProjection
+from drdp.compression.quantised import Quantised
+from drdp.compression.sketch import CountSketch
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts
 from drdp.fedsim.protection import Protection
@@ -150,20 +154,94 @@ def test_an_empty_cohort_still_releases_noise(trainer: LinearTrainer) -> None:
     assert len(purse.paid) == 1
 
 
-def test_an_update_that_is_not_finite_counts_as_nothing() -> None:
-    class Broken(LinearTrainer):
-        def updates(self, parameters, clients, seed):  # type: ignore[no-untyped-def]
-            for update in super().updates(parameters, clients, seed):
-                bad = update.delta.copy()
-                if update.client == 2:
-                    bad[:] = np.nan
-                yield Update(update.client, bad, update.loss, update.examples)
+class Broken(LinearTrainer):
+    """Client 2 gives something else."""
 
-    trainer = Broken(num_clients=6)
-    built = simulation(trainer, EveryClient(6), noise_multiplier=0.0)
-    (report,) = run(built, Purse(), rounds=1)
+    def __init__(self, made: Callable[[Update], Sequence[Update]]) -> None:
+        super().__init__(num_clients=6)
+        self._made = made
+
+    def updates(self, parameters, clients, seed):  # type: ignore[no-untyped-def]
+        for update in super().updates(parameters, clients, seed):
+            yield from self._made(update) if update.client == 2 else [update]
+
+
+def _filled(value: float) -> Callable[[Update], Sequence[Update]]:
+    return lambda one: [replace(one, delta=np.full_like(one.delta, value))]
+
+
+def _one_entry(update: Update) -> list[Update]:
+    delta = update.delta.copy()
+    delta[0] = np.nan
+    return [replace(update, delta=delta)]
+
+
+DIVERGED = {
+    "nan": _filled(np.nan),
+    "infinity": _filled(-np.inf),
+    "huge": _filled(3e38),
+    "one entry": _one_entry,
+    "loss": lambda one: [replace(one, loss=math.nan)],
+    "wide": lambda one: [replace(one, delta=np.full(12, 1e308))],
+    "missing": lambda one: [],
+}
+
+
+@pytest.mark.parametrize("placement", list(Placement))
+@pytest.mark.parametrize("made", DIVERGED.values(), ids=DIVERGED)
+@pytest.mark.parametrize("codec", ["identity", "projection", "sketch", "8 bits"])
+def test_a_client_that_diverges_counts_as_zero_and_ends_nothing(
+    made: Callable[[Update], Sequence[Update]], placement: Placement, codec: str
+) -> None:
+    """The others' round is what it is where the client sends zeros."""
+    codecs = {
+        "identity": Identity(12),
+        "projection": RandomProjection(12, 4, seed=1),
+        "sketch": CountSketch(12, 4, seed=1),
+        "8 bits": Quantised(Identity(12), 8),
+    }
+
+    def round_of(made: Callable[[Update], Sequence[Update]]) -> Report:
+        built = simulation(Broken(made), EveryClient(6), placement=placement)
+        built = replace(built, compressor=codecs[codec])
+        purse = Purse()
+        (report,) = run(built, purse, rounds=1)
+        assert len(purse.paid) == 1
+        return report
+
+    report, zero = round_of(made), round_of(_filled(0.0))
     assert report.private.zeroed == 1
-    assert np.isfinite(report.state.parameters).all()
+    assert zero.private.zeroed == 0
+    assert math.isfinite(report.private.loss)
+    assert np.array_equal(report.state.parameters, zero.state.parameters)
+
+
+def test_all_clients_may_diverge(trainer: LinearTrainer) -> None:
+    trainer.outputs[:] = np.nan
+    built = simulation(trainer, EveryClient(40))
+    reports = run(built, Purse(), rounds=3)
+    assert [one.private.zeroed for one in reports] == [40] * 3
+    assert math.isnan(reports[-1].private.loss)
+    assert np.isfinite(reports[-1].state.parameters).all()
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda one: [one, one], "has given one already"),
+        (lambda one: [replace(one, client=77)], "client 77, who was not asked"),
+        (lambda one: [replace(one, delta=one.delta[1:])], "12 floating-point"),
+        (lambda one: [replace(one, delta=one.delta.astype(int))], "12 floating-point"),
+    ],
+)
+def test_a_trainer_that_breaks_the_protocol_is_refused_before_any_charge(
+    made: Callable[[Update], Sequence[Update]], told: str, purse: Purse
+) -> None:
+    """Twice the same client would be twice its bound."""
+    built = simulation(Broken(made), EveryClient(6))
+    with pytest.raises(InvalidArgumentError, match=told):
+        run(built, purse, rounds=1)
+    assert purse.paid == []
 
 
 def test_too_few_survivors_end_the_round_before_any_charge(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from drdp.errors import InvalidArgumentError, TrainingError
+from drdp.errors import InvalidArgumentError
 from drdp.fedsim.local import LocalSteps, LoraShape
 from drdp.fedsim.lora import LoraTrainer, StackedTrainer
 from drdp.fedsim.lora.layout import Layout
@@ -19,6 +19,7 @@ from drdp.fedsim.lora.stack import StackedModel
 from drdp.fedsim.lora.tiers import gradients_of
 from drdp.fedsim.lora.tiny import byte_tokenizer
 from drdp.fedsim.models import LanguageModel, load_model
+from drdp.fedsim.trainer import Update
 from tests.fedsim import stacked_parts as parts
 
 # Different numbers of rows and of tokens; with batches of two, last steps of one.
@@ -260,13 +261,30 @@ def test_bfloat16_is_in_the_class_of_the_peft_loop(tier: str) -> None:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_an_update_that_is_not_finite_is_refused(tier: str) -> None:
-    steps = LocalSteps(optimiser="sgd", learning_rate=1e30, steps=3, batch_size=2)
-    trainer = StackedTrainer(
-        load_model("tiny", device="cpu"), EXAMPLES, CLIENTS, steps=steps, tier=tier
-    )
-    with pytest.raises(TrainingError, match="client 2 gave an update that is not"):
-        next(trainer.updates(start(trainer), [2], 0))
+def test_a_client_that_diverges_is_told_and_disturbs_nobody(tier: str) -> None:
+    """An error would show whose training diverged, and its numbers are its own."""
+    steps = LocalSteps(optimiser="sgd", learning_rate=0.3, steps=3, batch_size=2)
+
+    def updates(rate: float) -> list[Update]:
+        trainer = StackedTrainer(
+            load_model("tiny", device="cpu"),
+            EXAMPLES,
+            CLIENTS,
+            steps=steps,
+            tier=tier,  # type: ignore[arg-type]
+            clients_at_once=5,
+            learning_rates=[0.3, 0.3, rate, 0.3, 0.3],
+        )
+        return list(trainer.updates(start(trainer), range(5), 0))
+
+    broken, whole = updates(1e30), updates(0.3)
+    assert [one.client for one in broken] == list(range(5))
+    for bad, good in zip(broken, whole, strict=True):
+        if bad.client == 2:
+            assert not (np.isfinite(bad.delta).all() and np.isfinite(bad.loss))
+        else:
+            assert np.array_equal(bad.delta, good.delta)
+            assert bad.loss == good.loss
 
 
 @pytest.mark.parametrize(

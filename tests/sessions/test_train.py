@@ -152,6 +152,27 @@ def test_a_mistake_is_one_line_and_leaves_nothing(drdp, file, tmp_path, line, to
     assert not (tmp_path / "run").exists()
 
 
+def test_training_that_diverges_ends_with_a_warning_for_the_operator(
+    drdp, file, tmp_path
+):
+    place = tmp_path / "run"
+    line = f"train --config {file} --method fedlora --epsilon 8 --clip-norm 1"
+    line = f"{line} --set cohort.kind=every --set local.learning_rate=1e38"
+    session = drdp(f"{line} --out {place} --json")
+    assert session.code == 0
+    assert session.err.startswith("warning: 24 contributions in 2 rounds counted as ")
+    assert "zeroed" not in session.out
+    for row in (place / "metrics.jsonl").read_text().splitlines()[1:]:
+        assert set(json.loads(row)) <= {
+            *("round", "epsilon", "step_norm", "private"),
+            *("loss", "perplexity"),
+        }
+    public = drdp(f"{line} --clip-norm public --out {tmp_path / 'other'}")
+    assert public.code == 2
+    assert "training of public client 0 diverged" in public.err
+    assert not (tmp_path / "other").exists()
+
+
 def test_missing_packages_are_named_before_anything_is_written(python, tmp_path):
     program = (
         "import sys\nsys.modules['torch'] = None\nsys.modules['filelock'] = None\n"

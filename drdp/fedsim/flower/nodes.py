@@ -197,9 +197,9 @@ def _people(settings: str) -> Federation:
 
 @lru_cache(maxsize=1)
 def _parts(settings: str, codec: bytes) -> Parts:
+    from drdp.fedsim.codec_file import stored_codec
     from drdp.fedsim.config import read
     from drdp.fedsim.fitting import codec_for
-    from drdp.fedsim.running import stored_codec
 
     config, people = read(json.loads(settings)), _people(settings)
     if codec:

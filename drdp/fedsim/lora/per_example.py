@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from drdp import _check
-from drdp.errors import InvalidArgumentError, TrainingError
+from drdp.errors import InvalidArgumentError
 from drdp.fedsim.examples import Example
 from drdp.fedsim.lora.tiers import ClientGradients
 
@@ -106,8 +106,7 @@ def clipped_sum(
         memory: Bytes a pass may use beside the model, about; the sum needs no
             more for more examples.
 
-    Raises:
-        TrainingError: A gradient is not finite.
+    A gradient that is not finite counts as zero; its norm says so, to the operator.
 
     References: Abadi et al. 2016, arXiv:1607.00133, Algorithm 1.
     """
@@ -120,12 +119,8 @@ def clipped_sum(
         for gradient in gradients:
             wide = gradient.astype(np.float64)
             norm = float(np.linalg.norm(wide))
-            if not np.isfinite(norm):
-                raise TrainingError(
-                    "an example gave a gradient that is not finite; lower the"
-                    " learning rate"
-                )
-            total += wide * min(1.0, clip_norm / max(norm, 1e-300))
+            if np.isfinite(norm):
+                total += wide * min(1.0, clip_norm / max(norm, 1e-300))
             norms.append(np.array([norm]))
         losses.append(means.astype(np.float64))
     return ClippedSum(total, np.concatenate(norms), np.concatenate(losses))

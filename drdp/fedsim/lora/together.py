@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, final
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drdp import _check
-from drdp.errors import InvalidArgumentError, TrainingError
+from drdp.errors import InvalidArgumentError
 from drdp.fedsim.evaluation import HeldOutLoss
 from drdp.fedsim.examples import Example
 from drdp.fedsim.local import LocalSteps, LoraShape, batches
@@ -170,10 +169,11 @@ class StackedTrainer:
     ) -> Iterator[Update]:
         """One update per client, in order; memory does not grow with the cohort.
 
+        An update that is not finite is given as it is, and those of clients that
+        train beside it are as they would be without it.
+
         Raises:
             InvalidArgumentError: No such client, or parameters of another length.
-            TrainingError: Local training gave a loss or an update that is not
-                finite; nothing is yielded for that client.
         """
         if parameters.shape != (self.num_parameters,):
             raise InvalidArgumentError(
@@ -242,12 +242,6 @@ class StackedTrainer:
         for i, client in enumerate(clients):
             plan, delta = plans[i], deltas[place[i]].copy()
             mean = float(totals[place[i]]) / len(plan)
-            if not (math.isfinite(mean) and np.isfinite(delta).all()):
-                raise TrainingError(
-                    f"client {client} gave an update that is not finite (mean loss"
-                    f" {mean}); lower the learning rate ({self._rate(client):g}) or"
-                    " the server's step"
-                )
             used = len({id(example) for batch in plan for example in batch})
             yield Update(client, delta, mean, used)
 
