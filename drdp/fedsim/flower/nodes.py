@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, final
 
+import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -29,12 +30,15 @@ from flwr.common.constant import ErrorCode
 
 from drdp.errors import DrdpError, InvalidArgumentError
 from drdp.fedsim.flower.orders import Order
+from drdp.fedsim.flower.secure_node import SecureClient
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import codec_of
 from drdp.fedsim.summing import RoundTotal
 from drdp.privacy.threat import Placement
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from drdp.compression.protocol import Compressor
     from drdp.fedsim.federation import Federation
     from drdp.fedsim.trainer import Trainer
@@ -102,7 +106,41 @@ def client_app(workshop: Workshop) -> ClientApp:
     def train(msg: Message, context: Context) -> Message:
         return answered(msg, lambda: contribution(msg, context, workshop))
 
+    secure_stages(app, lambda msg, context: message(msg, context, workshop))
     return app
+
+
+def secure_stages(
+    app: ClientApp, integers_of: Callable[[Message, Context], NDArray[np.int64]]
+) -> None:
+    """Let an app take part in secure sums.
+
+    Args:
+        app: The app.
+        integers_of: What a client adds: bounded, with its share of noise.
+    """
+
+    @app.train("keys")
+    def keys(msg: Message, context: Context) -> Message:
+        client = SecureClient(client_of(context), context)
+        return answered(msg, lambda: client.keys(msg.content))
+
+    @app.train("shares")
+    def shares(msg: Message, context: Context) -> Message:
+        client = SecureClient(client_of(context), context)
+        return answered(msg, lambda: client.shares(msg.content))
+
+    @app.train("masked")
+    def masked(msg: Message, context: Context) -> Message:
+        client = SecureClient(client_of(context), context)
+        return answered(
+            msg, lambda: client.masked(msg.content, lambda: integers_of(msg, context))
+        )
+
+    @app.train("unmask")
+    def unmask(msg: Message, context: Context) -> Message:
+        client = SecureClient(client_of(context), context)
+        return answered(msg, lambda: client.unmask(msg.content))
 
 
 def answered(msg: Message, work: Callable[[], RecordDict]) -> Message:
@@ -139,6 +177,22 @@ def contribution(msg: Message, context: Context, workshop: Workshop) -> RecordDi
         seen = json.dumps(asdict(total.diagnostics()))
         content[SENT] = ConfigRecord({"diagnostics": seen})
     return content
+
+
+def message(msg: Message, context: Context, workshop: Workshop) -> NDArray[np.int64]:
+    """What one client adds to a secure sum: integers with their share of noise.
+
+    Raises:
+        DrdpError: As `contribution`, or if the noise is not on the integers.
+    """
+    order = Order.read(msg.content)
+    total = bounded(order, context, workshop).sum
+    if total.dtype.kind != "i":
+        raise InvalidArgumentError(
+            "secure sums are of integers: set privacy.mechanism to skellam or"
+            " discrete-gaussian"
+        )
+    return total.astype(np.int64)
 
 
 def bounded(order: Order, context: Context, workshop: Workshop) -> RoundTotal:
