@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Normals", "Pool", "client_vector", "dimension", "released_prior"]
+__all__ = [
+    "Normals",
+    "Pool",
+    "client_vector",
+    "dimension",
+    "moments_total",
+    "prior_of_total",
+    "released_prior",
+]
 
 
 class Normals(Protocol):
@@ -129,11 +137,37 @@ def released_prior(
 
     A `NoisyPriorWarning` says where the moments drown in the noise.
     """
+    total = moments_total(vectors, layout, clients=clients, pool=pool)
+    return prior_of_total(
+        total,
+        layout,
+        clients=clients,
+        noise_multiplier=noise_multiplier,
+        rng=rng,
+        adjacency=adjacency,
+        pool=pool,
+        mean_bound=mean_bound,
+        algorithm=algorithm,
+    )
+
+
+def moments_total(
+    vectors: Iterable[NDArray[np.float64]],
+    layout: Layout,
+    *,
+    clients: int,
+    pool: Pool = Pool.FAMILY,
+) -> NDArray[np.float64]:
+    """The sum of all clients' moments, before its noise: not to be released.
+
+    For a caller whose noise is a function of what it hides, or who pays for the
+    release under the name of what it hides; `prior_of_total` adds the noise.
+
+    Arguments are those of `released_prior`.
+    """
     import numpy as np
 
     population = _check.count(least=1, clients=clients)
-    bound = _check.positive(mean_bound=mean_bound)
-    source = Source(Origin.RELEASED, noise_multiplier=noise_multiplier)
     _, number = _pools(layout, pool)
     total: NDArray[np.float64] | None = None
     answered = 0
@@ -151,11 +185,35 @@ def released_prior(
         raise InvalidArgumentError(
             f"vectors must come from 1 to clients={population} clients, got {answered}"
         )
+    return total
+
+
+def prior_of_total(
+    total: NDArray[np.float64],
+    layout: Layout,
+    *,
+    clients: int,
+    noise_multiplier: float,
+    rng: Normals,
+    adjacency: Adjacency = Adjacency.REPLACE_ONE,
+    pool: Pool = Pool.FAMILY,
+    mean_bound: float = 1e-5**0.5,
+    algorithm: Algorithm1 = PAPER,
+) -> RandomPrior:
+    """The prior from what `moments_total` gave, with its noise.
+
+    Arguments and guarantees are those of `released_prior`, which is both steps.
+    """
+    import numpy as np
+
+    population = _check.count(least=1, clients=clients)
+    bound = _check.positive(mean_bound=mean_bound)
+    source = Source(Origin.RELEASED, noise_multiplier=noise_multiplier)
+    places, number = _pools(layout, pool)
     level = prior_noise(
         noise_multiplier, dimension=len(total), clients=population, adjacency=adjacency
     )
     noisy = np.clip(total / population + level * rng.normal(len(total)), -1.0, 1.0)
-    places, _ = _pools(layout, pool)
     mean = noisy[:number] * bound
     std = None
     if len(noisy) > number:

@@ -236,6 +236,7 @@ class Code:
     network: str = _setting("blocks", _one_of("blocks", "convolution"))
     prior: str = _setting("public", _one_of("public", "proxy", "released"))
     prior_noise: float = _setting(10.0, _positive)
+    moments: str = _setting("mean-std", _one_of("mean", "mean-std", "higher"))
     fit_steps: int = _setting(200, _whole(1))
     fit_samples: int = _setting(32, _whole(2))
     bits: int | None = _setting(None, _or_nothing(_whole(1)))

@@ -164,7 +164,8 @@ def execute(
     state = folder.load()
     if state is not None:
         _matches(state, simulation, folder)
-        _paid(payer, simulation.event(state.round), folder)
+    if state is not None or simulation.codec_paid:
+        _paid(payer, simulation.event(state.round if state else 0), folder)
     randomness = prepared.randomness_of(folder)
     if state is None:
         state = simulation.start()
@@ -302,9 +303,9 @@ def _paid(payer: Book, event: Event, folder: RunFolder) -> None:
     missing = atoms(event) - atoms(payer.spent)
     if missing:
         raise RunFolderError(
-            f"the ledger in {folder.path} lacks {missing.total()} charges of rounds"
-            " that the checkpoint has: it was put back to an older copy, and no"
-            " guarantee can be stated"
+            f"the ledger in {folder.path} lacks {missing.total()} charges of what"
+            " codec and checkpoint were made from: it was put back to an older copy,"
+            " and no guarantee can be stated"
         )
 
 

@@ -66,6 +66,7 @@ class Federation:
 def settled(config: Config) -> Config:
     """The settings with what a method decides for itself."""
     method = config.run.method
+    _check_moments(config)
     if method in _GRADIENTS:
         config = replace(config, local=replace(config.local, mode="gradient"))
     if method == "ew-tune":
@@ -77,6 +78,29 @@ def settled(config: Config) -> Config:
             " who have several; use iid, dirichlet or natural, or method ew-tune"
         )
     return config
+
+
+def _check_moments(config: Config) -> None:
+    """Refuse moments that a prior cannot have.
+
+    Raises:
+        InvalidArgumentError: If they would cost privacy that is not accounted for,
+            or have no public range to be drawn from.
+    """
+    code = config.code
+    if config.run.method != "dr-encoder" or code.moments != "higher":
+        return
+    if code.prior == "released":
+        raise InvalidArgumentError(
+            "code.moments higher cannot be released: skewness and kurtosis have no"
+            " public bound, so no noise is known to hide them; use mean-std, or"
+            " code.prior proxy"
+        )
+    if code.prior == "public":
+        raise InvalidArgumentError(
+            "code.moments higher needs code.prior proxy: without data there are no"
+            " higher moments but those of a normal law"
+        )
 
 
 def federation(config: Config, tell: Tell) -> Federation:

@@ -1,33 +1,47 @@
 """What is set up before the first round from public data: codec, clip norm, step.
 
-Nothing here looks at private data, except the codec of FedCG, which says so in
-its event.
+Nothing here looks at private data, except the codec of FedCG and the prior of
+released moments, which say so in their events.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, final
 
+from drdp.compression.moments import Detail
 from drdp.errors import DataError, InvalidArgumentError, TrainingError
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import Federation, Tell
 from drdp.fedsim.simulate import local_seed
 from drdp.fedsim.trainer import ClientRange, Trainer
+from drdp.privacy.events import NOTHING, Event
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from drdp.compression.layout import Layout
+    from drdp.compression.moments import Algorithm1
     from drdp.compression.protocol import Codec, Compressor
     from drdp.compression.random_prior import RandomPrior
     from drdp.compression.source import Source
     from drdp.mechanisms.protocol import NoiseSource
-    from drdp.privacy.events import Event
 
-__all__ = ["Scales", "codec_event", "codec_for", "public_updates", "scales"]
+__all__ = [
+    "Hidden",
+    "Scales",
+    "codec_event",
+    "codec_for",
+    "public_updates",
+    "scales",
+]
+
+Hidden = Callable[[bytes], "NoiseSource"]
+"""Pays for the release of what has this digest, and gives the noise that hides it."""
 
 _LENGTHS = {"projection": 4096, "sketch": 4096, "pca": 8, "dr-encoder": 64, "fedcg": 64}
 """Numbers in a code unless told otherwise."""
@@ -121,7 +135,7 @@ def codec_for(
     federation: Federation,
     public: Callable[[], list[NDArray[np.float32]]],
     tell: Tell,
-    rng: NoiseSource,
+    hidden: Hidden | None,
 ) -> Compressor:
     """The codec of a method, fitted on what the method fits it on.
 
@@ -130,8 +144,9 @@ def codec_for(
         federation: The clients.
         public: Gives the updates of the public clients.
         tell: Is told what takes long.
-        rng: Noise for a prior of released statistics.  `codec_event` has to be
-            paid for before this is called.
+        hidden: Pays for a prior of released statistics and gives its noise.  None
+            for a plan: then no private data is looked at, and the public prior
+            stands in for what would be.
     """
     from drdp.compression.identity import Identity
     from drdp.compression.projection import RandomProjection, Scale
@@ -149,7 +164,7 @@ def codec_for(
         case "pca":
             codec = _pca(config, public, wanted, tell)
         case "dr-encoder" | "fedcg":
-            codec = _autoencoder(config, federation, public, wanted, tell, rng)
+            codec = _autoencoder(config, federation, public, wanted, tell, hidden)
         case _:
             codec = Identity(length)
     return codec if config.code.bits is None else Quantised(codec, config.code.bits)
@@ -194,13 +209,19 @@ def _autoencoder(
     public: Callable[[], list[NDArray[np.float32]]],
     wanted: int,
     tell: Tell,
-    rng: NoiseSource,
+    hidden: Hidden | None,
 ) -> Codec:
     from drdp.compression.autoencoder import fit_autoencoder, fit_on_prior
     from drdp.compression.designs import BlockDesign, ConvDesign
+    from drdp.compression.random_prior import public_prior
 
     code, seed = config.code, config.run.seed
     design = ConvDesign() if code.network == "convolution" else BlockDesign(wanted)
+    if hidden is None and _source(config).event != NOTHING:
+        tell("a plan looks at no private data: the public prior stands in for it")
+        stand_in = public_prior(federation.layout, seed=seed)
+        stand_in = replace(stand_in, source=_source(config))
+        return fit_on_prior(stand_in, design, steps=code.fit_steps, seed=seed)
     if config.run.method == "fedcg":
         tell("fitting the autoencoder on clients' real updates: NOT PRIVATE")
         trainer = federation.trainer
@@ -214,7 +235,10 @@ def _autoencoder(
         )
     tell(f"fitting the autoencoder on its {code.prior} prior")
     return fit_on_prior(
-        _prior(config, federation, public, rng), design, steps=code.fit_steps, seed=seed
+        _prior(config, federation, public, hidden),
+        design,
+        steps=code.fit_steps,
+        seed=seed,
     )
 
 
@@ -222,32 +246,65 @@ def _prior(
     config: Config,
     federation: Federation,
     public: Callable[[], list[NDArray[np.float32]]],
-    rng: NoiseSource,
+    hidden: Hidden | None,
 ) -> RandomPrior:
-    from drdp.compression.moments import Algorithm1, collect
+    from drdp.compression.moments import Algorithm1
     from drdp.compression.random_prior import prior_from, public_prior
-    from drdp.compression.released import client_vector, released_prior
 
-    layout = federation.layout
-    match config.code.prior:
-        case "proxy":
-            updates = ([one] for one in public())
-            return prior_from(updates, layout, source=_source(config))
-        case "released":
-            trainer, reading = federation.trainer, Algorithm1(bias_correction=True)
-            moments = (
-                next(iter(collect([[update]], layout, reading)))
-                for update in _updates(trainer, config)
-            )
-            return released_prior(
-                (client_vector(one, layout, algorithm=reading) for one in moments),
-                layout,
-                clients=trainer.num_clients,
-                noise_multiplier=config.code.prior_noise,
-                rng=rng,
-                algorithm=reading,
-            )
-    return public_prior(layout, seed=config.run.seed)
+    layout, detail = federation.layout, Detail(config.code.moments)
+    if config.code.prior == "proxy":
+        updates = ([one] for one in public())
+        reading = Algorithm1(detail=detail)
+        return prior_from(updates, layout, source=_source(config), algorithm=reading)
+    if config.code.prior == "released" and hidden is not None:
+        return _released(config, federation, detail, hidden)
+    drawn = public_prior(layout, seed=config.run.seed)
+    if detail is Detail.MEAN:  # no standard deviation but the public one
+        means = tuple(replace(one, std=None) for one in drawn.components[:1])
+        drawn = replace(drawn, components=means)
+    return drawn
+
+
+def _released(
+    config: Config, federation: Federation, detail: Detail, hidden: Hidden
+) -> RandomPrior:
+    """Sum first, then pay under the sum's name, then add noise that is the sum's."""
+    from drdp.compression.moments import Algorithm1
+    from drdp.compression.released import moments_total, prior_of_total
+
+    trainer, layout = federation.trainer, federation.layout
+    reading = Algorithm1(bias_correction=True, detail=detail)
+    total = moments_total(
+        (_moments(one, layout, reading) for one in _updates(trainer, config)),
+        layout,
+        clients=trainer.num_clients,
+    )
+    # One sum under two amounts of the same noise would give both away.
+    scale = repr(config.code.prior_noise).encode()
+    return prior_of_total(
+        total,
+        layout,
+        clients=trainer.num_clients,
+        noise_multiplier=config.code.prior_noise,
+        rng=hidden(hashlib.sha256(total.tobytes() + scale).digest()),
+        algorithm=reading,
+    )
+
+
+def _moments(
+    update: NDArray[np.float32], layout: Layout, reading: Algorithm1
+) -> NDArray[np.float64]:
+    """What one client sends; zeros where its training diverged."""
+    import numpy as np
+
+    from drdp.compression.moments import collect
+    from drdp.compression.released import client_vector, dimension
+
+    if not np.isfinite(update).all():
+        return np.zeros(dimension(layout, stds=reading.detail is Detail.MEAN_STD))
+    with np.errstate(all="ignore"):
+        (sent,) = collect([[update]], layout, reading)
+        return client_vector(sent, layout, algorithm=reading)
 
 
 def _updates(trainer: Trainer, config: Config) -> Iterator[NDArray[np.float32]]:

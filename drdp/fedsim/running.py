@@ -28,7 +28,7 @@ from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomnes
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Payer, Simulation
 from drdp.fedsim.summary import plan_of
-from drdp.privacy.events import NOTHING, Event, NonPrivate, atoms
+from drdp.privacy.events import Event, NonPrivate, atoms
 from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from drdp.compression.protocol import Compressor
     from drdp.fedsim.flower.exchange import Exchange
+    from drdp.mechanisms.protocol import NoiseSource
     from drdp.privacy.ledger import Ledger
 
 __all__ = ["Run"]
@@ -122,8 +123,7 @@ class Run:
         plan = released + protection.run_event(rounds)
         public = cache(lambda: list(public_updates(config, people)))
         if self.folder is None:
-            rng = SeededRandomness(0).source("plan")
-            codec = codec_for(config, people, public, tell, rng)
+            codec = codec_for(config, people, public, tell, None)
         else:
             codec = self._codec(people, public, plan, released, delta, protection, tell)
         if planned is None:
@@ -140,6 +140,7 @@ class Run:
             server,
             name=config.run.method,
             size=stated_size(config, protection),
+            codec_paid=True,
         )
         if planned is not None:
             rounds = _same_run(planned, people, simulation)
@@ -261,21 +262,28 @@ class Run:
         protection: Protection,
         tell: Tell,
     ) -> Compressor:
-        """Pay for what fitting releases, fit, and keep the codec; or load it."""
+        """Pay for what fitting releases, fit, and keep the codec; or load it.
+
+        Noise that hides a sum is the sum's own, and is paid under its name: a
+        sum that came out otherwise is another release.
+        """
         file = self._kept().path / "codec.safetensors"
-        source = self._randomness().source("codec")
+        randomness, name = self._randomness(), self.config.run.method
         if file.exists():
             return stored_codec(self.config, file)
-        if released != NOTHING:
+
+        def pay(key: str) -> None:
             with self._ledger(plan, delta, protection) as ledger:
                 payer: Payer = ledger
-                payer.charge(
-                    released,
-                    label="fitting the codec",
-                    run=self.config.run.method,
-                    key=f"{self.config.run.method}/codec",
-                )
-        codec = codec_for(self.config, people, public, tell, source)
+                payer.charge(released, label="fitting the codec", run=name, key=key)
+
+        def hidden(digest: bytes) -> NoiseSource:
+            pay(f"{name}/codec/{randomness.mark(digest)}")
+            return randomness.source("codec", digest)
+
+        if NonPrivate() in atoms(released):
+            pay(f"{name}/codec")  # before anything of it is computed
+        codec = codec_for(self.config, people, public, tell, hidden)
         store_codec(codec, file)
         return codec
 

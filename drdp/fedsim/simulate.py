@@ -101,6 +101,8 @@ class Simulation:
         protection: How clients are drawn, clipped and hidden.
         server: What the mean update does.
         name: Stands in the ledger as the run of its charges.
+        codec_paid: Whether what fitting the codec released was paid for when it
+            was fitted, which a run's folder checks; else the first round does.
         size: What sums are divided by, a public number.  By default the cohort's
             expected size, from a number of clients that is then public.
 
@@ -115,6 +117,7 @@ class Simulation:
     server: Server = field(default_factory=Server)
     name: str = "run"
     size: float | None = None
+    codec_paid: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None:
@@ -183,7 +186,8 @@ def simulate(
         or that the codec cannot take, counts as zero.
     """
     now = simulation.start() if state is None else state
-    if now.round == 0 and simulation.compressor.event != NOTHING:
+    unpaid = now.round == 0 and not simulation.codec_paid
+    if unpaid and simulation.compressor.event != NOTHING:
         payer.charge(
             simulation.compressor.event,
             label="fitting the codec",

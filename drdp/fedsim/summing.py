@@ -169,8 +169,8 @@ class RoundTotal:
             self._add(client, None)
 
     def digest(self) -> bytes:
-        """Of the sum that the noise will hide."""
-        return hashlib.sha256(self.sum.tobytes()).digest()
+        """Of the sum that the noise will hide, and of how much noise that is."""
+        return self._digest(self.sum)
 
     def seen(self) -> dict[int, NDArray[np.float64]]:
         """The messages that the view shows, to be asked for after the charge."""
@@ -235,6 +235,11 @@ class RoundTotal:
         self._updates += delta
         return wide
 
+    def _digest(self, hidden: NDArray[Any]) -> bytes:
+        """One value under two amounts of the same noise would be given away."""
+        scale = repr((self._protection.noise_std, self._protection.clip_norm))
+        return hashlib.sha256(hidden.tobytes() + scale.encode()).digest()
+
     def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
         import numpy as np
 
@@ -247,8 +252,9 @@ class RoundTotal:
         if self._mechanism is not None:
             bounded = np.asarray(self._mechanism.bound(code), dtype=np.float64)
         if self._mechanism is not None and not self._central:
-            digest = hashlib.sha256(bounded.tobytes()).digest()
-            source = self._randomness.source("message", self._round, client, digest)
+            source = self._randomness.source(
+                "message", self._round, client, self._digest(bounded)
+            )
             bounded = np.asarray(self._mechanism.release(bounded, source))
         if self._keeps and not self._central:
             self._messages.append((client, bounded))

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from drdp.compression.autoencoder import Autoencoder
 from drdp.errors import (
     CalibrationError,
+    ChargeRefusedError,
     DataError,
     DrdpError,
     InvalidArgumentError,
@@ -17,12 +19,14 @@ from drdp.errors import (
     RunFolderError,
     UnsoundThreatModelError,
 )
+from drdp.fedsim import fitting
 from drdp.fedsim.comparison import Task, compared
 from drdp.fedsim.config import METHODS, Config, changed, read
 from drdp.fedsim.execution import Outcome, Prepared, Progress
 from drdp.fedsim.federation import federation, settled
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.running import Run
+from drdp.fedsim.trainer import ClientRange
 from drdp.privacy.events import Gaussian, NonPrivate, atoms
 from drdp.privacy.ledger import Ledger
 from drdp.privacy.pld import epsilon_interval
@@ -93,6 +97,90 @@ def test_every_prior_of_the_encoder_is_paid_from_one_budget(
         labels = [entry.label for entry in ledger.entries()]
     # What fitting releases is paid for first.
     assert ("fitting the codec" in labels[:3]) is released
+
+
+@pytest.mark.filterwarnings("ignore::drdp.privacy.stages.NoisyPriorWarning")
+@pytest.mark.parametrize(
+    ("prior", "moments", "numbers"),
+    [
+        ("public", "mean", 0),
+        ("proxy", "mean", 0),
+        ("proxy", "higher", 0),
+        ("released", "mean", 2),
+        ("released", "mean-std", 4),
+    ],
+)
+def test_the_moments_of_a_prior_are_chosen_and_paid_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prior: str,
+    moments: str,
+    numbers: int,
+) -> None:
+    """A q_proj has an A and a B: two means, and two variances."""
+    from drdp.compression import released
+
+    sent, right = [], released.prior_of_total
+
+    def seen(total: Any, *rest: Any, **more: Any) -> Any:
+        sent.append(len(total))
+        return right(total, *rest, **more)
+
+    monkeypatch.setattr(released, "prior_of_total", seen)
+    folder = RunFolder(tmp_path / "run")
+    settings = {"code__prior": prior, "code__moments": moments}
+    begun = Run.begun(folder, config(privacy__epsilon=BUDGET, **settings))
+    prepared = begun.prepared(silent)
+    assert sent == [numbers] * (numbers > 0)
+    whole = epsilon_interval(prepared.simulation.event(2), prepared.delta).upper
+    assert 0.9 * BUDGET < whole <= BUDGET
+    if numbers:
+        with Ledger.open(folder.ledger, read_only=True) as ledger:
+            assert atoms(ledger.spent) == {Gaussian(10.0): 1}
+
+
+@pytest.mark.filterwarnings("ignore::drdp.privacy.stages.NoisyPriorWarning")
+def test_the_noise_of_a_released_prior_belongs_to_its_sum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same sum is the same release; another one is refused by the plan."""
+    folder = RunFolder(tmp_path / "run")
+    settings = {"code__prior": "released", "privacy__epsilon": BUDGET}
+    Run.begun(folder, config(**settings)).prepared(silent)
+    codec = folder.path / "codec.safetensors"
+    first, plan = Autoencoder.load(codec).checksum, folder.plan()
+    for name in ("codec.safetensors", "plan.json"):
+        (folder.path / name).unlink()
+    Run.resumed(folder).prepared(silent)
+    assert Autoencoder.load(codec).checksum == first
+    assert folder.plan() == plan
+    with Ledger.open(folder.ledger, read_only=True) as ledger:
+        assert len([one for one in ledger.entries() if one.label]) == 1
+    # One client's numbers come out otherwise, or the noise is another amount.
+    codec.unlink()
+    right = fitting._moments
+    monkeypatch.setattr(fitting, "_moments", lambda *made: right(*made) * 0.5)
+    with pytest.raises(ChargeRefusedError):
+        Run.resumed(folder).prepared(silent)
+    assert not codec.exists()
+
+
+def test_a_dry_run_looks_at_no_private_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    right = ClientRange.updates
+
+    def seen(self: Any, parameters: Any, clients: Any, seed: int) -> Any:
+        asked.extend(self._first + client for client in clients)
+        return right(self, parameters, clients, seed)
+
+    monkeypatch.setattr(ClientRange, "updates", seen)
+    for settings in ({"code__prior": "released"}, {"run__method": "fedcg"}):
+        ask = settled(config(privacy__epsilon=BUDGET, **settings))
+        prepared = Run(ask, None).prepared(silent)
+        lost = NonPrivate() in atoms(prepared.simulation.event(2))
+        assert lost is ("run__method" in settings)
+    assert asked
+    assert min(asked) >= 12, "only public clients, who come after the private ones"
 
 
 @pytest.mark.parametrize("method", ["cent", "fedcg"])
@@ -247,6 +335,16 @@ def test_rounds_until_the_budget_is_spent(tmp_path: Path) -> None:
             {"privacy__epsilon": 2, "run__method": "pca", "code__length": 64},
             InvalidArgumentError,
             "code.length must be at most the 10 public updates",
+        ),
+        (
+            {
+                "privacy__epsilon": 2,
+                "run__method": "dr-encoder",
+                "code__prior": "released",
+                "code__moments": "higher",
+            },
+            InvalidArgumentError,
+            "no public bound",
         ),
         ({"run__method": "public", "data__public": 0}, DataError, "public"),
         ({"privacy__epsilon": 2, "data__public": 0}, DataError, "public examples"),

@@ -261,8 +261,7 @@ def _parts(settings: str, codec: bytes) -> Parts:
             file = Path(folder) / "codec.safetensors"
             file.write_bytes(codec)
             return Parts(people.trainer, stored_codec(config, file))
-    source = SeededRandomness(config.run.seed).source("codec")
-    found = codec_for(config, people, list, lambda text: None, source)
+    found = codec_for(config, people, list, lambda text: None, None)
     return Parts(people.trainer, found)
 
 
