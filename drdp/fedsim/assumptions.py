@@ -17,6 +17,7 @@ def circumstances(
     placement: str,
     view: str,
     seeded: bool,
+    mechanism: str = "gaussian",
     examples_per_user: int | None = None,
     assumed: tuple[str, ...] = (),
 ) -> Circumstances:
@@ -32,6 +33,7 @@ def circumstances(
         assumed: What else the guarantee rests on.
         placement: Who adds the noise.
         view: What the adversary sees.
+        mechanism: The law of the noise.
         seeded: Whether the noise can be replayed from a seed.
     """
     noted = [
@@ -41,10 +43,7 @@ def circumstances(
             "How many examples there are in all is public: it is in plan.json, and"
             " public clients are as large as an average one."
         ),
-        (
-            "Noise is drawn in double precision, which does not hold against attacks on"
-            " the last bits of released numbers."
-        ),
+        _precision(mechanism),
     ]
     if examples_per_user is not None:
         noted.insert(
@@ -85,4 +84,16 @@ def circumstances(
         delta_source="given, or the default for the population",
         assumptions=tuple(noted),
         not_covered=tuple(missing),
+    )
+
+
+def _precision(mechanism: str) -> str:
+    if mechanism == "gaussian":
+        return (
+            "Noise is drawn in double precision, which does not hold against attacks on"
+            " the last bits of released numbers."
+        )
+    return (
+        f"Noise is {mechanism}, drawn exactly on the integers; every round counts as if"
+        " whoever is protected took part in it."
     )

@@ -9,8 +9,13 @@ from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
 from drdp.fedsim.config import Config
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
-from drdp.fedsim.fitting import codec_event
-from drdp.fedsim.protection import Protection, calibrated, rounds_within
+from drdp.fedsim.fitting import code_length, codec_event
+from drdp.fedsim.protection import (
+    MechanismName,
+    Protection,
+    calibrated,
+    rounds_within,
+)
 from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, NonPrivate, atoms
 from drdp.privacy.threat import (
@@ -75,6 +80,9 @@ def protected(
         survivors=privacy.survivors,
         colluding=privacy.colluding,
         examples_per_user=privacy.most_examples if method == "els" else None,
+        mechanism=MechanismName(privacy.mechanism),
+        granularity=privacy.granularity,
+        code_length=code_length(config, people),
     )
     budget = privacy.epsilon
     if budget is None and privacy.noise_multiplier is None:
@@ -84,6 +92,7 @@ def protected(
             " without noise, and without protection"
         )
     if budget == math.inf:
+        draft = replace(draft, mechanism=MechanismName.GAUSSIAN)
         return replace(draft, noise_multiplier=0.0), _fixed(wanted, "without noise")
     beside = codec_event(config)
     if NonPrivate() in atoms(beside):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from drdp.fedsim.randomness import Randomness
 
-__all__ = ["AllocatedCohort", "Cohorts", "draw", "expected_size"]
+__all__ = ["AllocatedCohort", "Cohorts", "draw", "expected_size", "most_in_a_sum"]
 
 
 @final
@@ -57,6 +57,13 @@ def expected_size(cohort: Cohorts, num_clients: int) -> float:
         case AllocatedCohort(rounds):
             return num_clients / rounds
     return float(num_clients)
+
+
+def most_in_a_sum(cohort: Cohorts, num_clients: int) -> int:
+    """The largest number of clients that a round can have."""
+    if isinstance(cohort, FixedCohort):
+        return cohort.clients_per_round
+    return num_clients
 
 
 def draw(

@@ -222,6 +222,10 @@ class Privacy:
     adjacency: str | None = _setting(
         None, _or_nothing(_one_of("add-remove", "zero-out", "replace-one"))
     )
+    mechanism: str = _setting(
+        "gaussian", _one_of("gaussian", "discrete-gaussian", "skellam")
+    )
+    granularity: float = _setting(2.0**-12, _positive)
     survivors: int | None = _setting(None, _or_nothing(_whole(1)))
     colluding: int = _setting(0, _whole(0))
     most_examples: int = _setting(4, _whole(1))

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from drdp.errors import MissingPackageError
+from drdp.errors import InvalidArgumentError, MissingPackageError
 from drdp.fedsim.config import Config, written
 
 if TYPE_CHECKING:
@@ -21,9 +21,28 @@ if TYPE_CHECKING:
     from drdp.fedsim.flower.exchange import Exchange
     from drdp.fedsim.folder import RunFolder
 
-__all__ = ["flower_packages", "node_collector"]
+__all__ = ["check_engine", "flower_packages", "node_collector"]
 
 _OLDEST = (1, 41)
+
+
+def check_engine(config: Config) -> None:
+    """Return where the engine of a run can do what its settings ask for.
+
+    Raises:
+        MissingPackageError: If it is not installed.
+        InvalidArgumentError: If noise comes in shares that the engine has no secure
+            sum for.
+    """
+    if config.run.engine != "flower":
+        return
+    flower_packages(simulation=False)
+    privacy = config.privacy
+    if privacy.placement == "distributed" and privacy.mechanism == "gaussian":
+        raise InvalidArgumentError(
+            "privacy.mechanism must be skellam or discrete-gaussian with placement"
+            " distributed and engine flower: its secure sums are of integers"
+        )
 
 
 def flower_packages(*, simulation: bool = True) -> None:
@@ -71,5 +90,6 @@ def node_collector(
         settings=json.dumps(written(config)),
         protection=prepared.simulation.protection,
         seeded=prepared.seed if prepared.seeded else None,
+        clients=prepared.simulation.trainer.num_clients,
         codec=codec.read_bytes() if codec.exists() else b"",
     )

@@ -7,7 +7,6 @@ computed again on resuming, from the same cohort and with the same noise.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,9 +19,9 @@ from drdp.fedsim.collecting import Collect
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.simulate import Payer, Report, Simulation, State, simulate
+from drdp.fedsim.spending import certified
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import Event, NonPrivate, atoms
-from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,6 +238,7 @@ def statement_of(prepared: Prepared, event: Event) -> Statement:
             placement=str(protection.placement),
             view=str(protection.view),
             seeded=prepared.seeded,
+            mechanism=str(protection.mechanism),
             examples_per_user=protection.examples_per_user,
             assumed=tuple(prepared.assumed),
         ),
@@ -319,11 +319,7 @@ def _amended(folder: RunFolder, metrics: Mapping[str, float]) -> dict[str, float
 
 def _cost(event: Event, delta: float) -> Interval:
     """The certified epsilon of what was charged."""
-    if not atoms(event):
-        return Interval(0.0, 0.0, "nothing released")
-    if NonPrivate() in atoms(event):
-        return Interval(math.inf, math.inf, "no protection")
-    return epsilon_interval(event, delta)
+    return certified(event, delta)
 
 
 def _public(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -179,6 +179,7 @@ def _statement(seen: Evidence, plan: Planned, cost: Interval) -> Document:
             placement=privacy.placement,
             view=privacy.view,
             seeded=seen.seeded,
+            mechanism=privacy.mechanism,
             examples_per_user=(
                 privacy.most_examples if seen.config.run.method == "els" else None
             ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from drdp.compression.designs import Design
     from drdp.compression.layout import Layout
     from drdp.compression.moments import Algorithm1
     from drdp.compression.protocol import Codec, Compressor
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Hidden",
     "Scales",
+    "code_length",
     "codec_event",
     "codec_for",
     "public_updates",
@@ -154,7 +156,7 @@ def codec_for(
     from drdp.compression.sketch import CountSketch
 
     length, seed = federation.layout.length, config.run.seed
-    wanted = min(config.code.length or _LENGTHS.get(config.run.method, length), length)
+    wanted = _wanted(config, length)
     codec: Codec
     match config.run.method:
         case "projection":
@@ -185,6 +187,28 @@ def _source(config: Config) -> Source:
     return Source(Origin.PUBLIC)
 
 
+def code_length(config: Config, federation: Federation) -> int:
+    """How many numbers a code will have, known before the codec is fitted."""
+    length = federation.layout.length
+    wanted = _wanted(config, length)
+    if config.run.method in ("dr-encoder", "fedcg"):
+        return _design(config, wanted).code_length(length)
+    return wanted
+
+
+def _wanted(config: Config, length: int) -> int:
+    if config.run.method not in _LENGTHS:
+        return length
+    return min(config.code.length or _LENGTHS[config.run.method], length)
+
+
+def _design(config: Config, wanted: int) -> Design:
+    from drdp.compression.designs import BlockDesign, ConvDesign
+
+    convolution = config.code.network == "convolution"
+    return ConvDesign() if convolution else BlockDesign(wanted)
+
+
 def _pca(
     config: Config,
     public: Callable[[], list[NDArray[np.float32]]],
@@ -212,11 +236,10 @@ def _autoencoder(
     hidden: Hidden | None,
 ) -> Codec:
     from drdp.compression.autoencoder import fit_autoencoder, fit_on_prior
-    from drdp.compression.designs import BlockDesign, ConvDesign
     from drdp.compression.random_prior import public_prior
 
     code, seed = config.code, config.run.seed
-    design = ConvDesign() if code.network == "convolution" else BlockDesign(wanted)
+    design = _design(config, wanted)
     if hidden is None and _source(config).event != NOTHING:
         tell("a plan looks at no private data: the public prior stands in for it")
         stand_in = public_prior(federation.layout, seed=seed)

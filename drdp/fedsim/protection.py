@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 from drdp import _check
 from drdp.errors import (
@@ -24,6 +24,8 @@ from drdp.errors import (
 )
 from drdp.fedsim.cohort import AllocatedCohort, Cohorts, expected_size
 from drdp.privacy.calibration import calibrate, calibrate_count, within
+from drdp.privacy.curves import Accountant
+from drdp.privacy.distributed import distributed_discrete_gaussian
 from drdp.privacy.events import (
     NOTHING,
     Adjacency,
@@ -36,14 +38,38 @@ from drdp.privacy.events import (
 from drdp.privacy.example_level import example_level
 from drdp.privacy.exposure import effective_event
 from drdp.privacy.pld import pld_curve
+from drdp.privacy.rdp import rdp_curve
+from drdp.privacy.releases import DiscreteGaussian, Skellam
 from drdp.privacy.sampling import RandomlyAllocated
 from drdp.privacy.threat import Placement, PoissonCohort, ThreatModel, View
 
-__all__ = ["MOST_ROUNDS", "Protection", "calibrated", "rounds_within"]
+__all__ = [
+    "MOST_ROUNDS",
+    "MechanismName",
+    "Protection",
+    "calibrated",
+    "rounds_within",
+]
+
+if TYPE_CHECKING:
+    from drdp.mechanisms.aggregation import Aggregation
 
 Member = TypeVar("Member", bound=StrEnum)
 
 MOST_ROUNDS = 10**6
+
+
+class MechanismName(StrEnum):
+    """The law of the noise.
+
+    - ``GAUSSIAN``: on floating-point numbers.
+    - ``DISCRETE_GAUSSIAN``, ``SKELLAM``: on an integer grid, as secure aggregation
+      needs it, and exact.  No amplification by sampling is claimed with them.
+    """
+
+    GAUSSIAN = "gaussian"
+    DISCRETE_GAUSSIAN = "discrete-gaussian"
+    SKELLAM = "skellam"
 
 
 @final
@@ -69,6 +95,9 @@ class Protection:
             the most that one user may have: the guarantee is then the user's.
         public: Whether all data that is trained on is public: then nothing is
             released about anybody, and noise and clip norm are as they are.
+        mechanism: The law of the noise.
+        granularity: The step of the integer grid / `clip_norm`; for discrete noise.
+        code_length: How many numbers a code has; needed for discrete noise.
 
     Raises:
         UnsoundThreatModelError: If no guarantee follows from the combination.
@@ -84,6 +113,9 @@ class Protection:
     colluding: int = 0
     examples_per_user: int | None = None
     public: bool = False
+    mechanism: MechanismName = MechanismName.GAUSSIAN
+    granularity: float = 2.0**-12
+    code_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.clip_norm != math.inf or self.noise_multiplier > 0.0:
@@ -99,6 +131,7 @@ class Protection:
             ("adjacency", Adjacency),
             ("placement", Placement),
             ("view", View),
+            ("mechanism", MechanismName),
         ):
             object.__setattr__(self, name, _member(name, kind, getattr(self, name)))
         _check_combination(self)
@@ -131,6 +164,31 @@ class Protection:
             self.relation,
             survivors=self.survivors,
             colluding=self.colluding,
+            amplify=None if self.mechanism is MechanismName.GAUSSIAN else False,
+        )
+
+    @property
+    def counted_shares(self) -> int | None:
+        """How many honest shares of noise a sum surely has; None with central noise."""
+        if self.placement is Placement.CENTRAL or self.threat is None:
+            return None
+        return self.threat.shares
+
+    @property
+    def aggregation(self) -> Aggregation:
+        """The integer grid, in units of the clip norm, and the sensitivity on it."""
+        from drdp.mechanisms.aggregation import Aggregation
+        from drdp.mechanisms.integer_grid import IntegerGrid
+
+        grid = IntegerGrid(
+            clip_norm=1.0, granularity=self.granularity, length=self.code_length or 1
+        )
+        shares = self.counted_shares
+        return Aggregation(
+            grid=grid,
+            clients=shares or 1,
+            survivors=shares,
+            adjacency=self.relation,
         )
 
     def event(self, round_: int) -> Event:
@@ -186,8 +244,27 @@ class Protection:
         threat = self.threat
         if threat is None:
             raise UnsoundThreatModelError("no event is known for this cohort")
+        if self.mechanism is not MechanismName.GAUSSIAN:
+            return self._discrete(noise)
         event = effective_event(threat, noise, 1)
         return event.event if isinstance(event, Repeated) else event
+
+    def _discrete(self, noise: float) -> Event:
+        """One round, as if whoever is protected took part in it."""
+        uncovered = self.placement is Placement.CENTRAL and self.view is View.MESSAGES
+        if uncovered:
+            return NonPrivate()
+        aggregation, shares = self.aggregation, self.counted_shares
+        size, far = aggregation.grid.dimension, aggregation.sensitivity
+        scale = noise / self.granularity
+        if self.mechanism is MechanismName.SKELLAM:
+            variance = (shares or 1) * scale * scale * (1.0 - 2.0**-50)
+            return Skellam(variance, far, size, aggregation.l1_sensitivity)
+        if shares is None:
+            return DiscreteGaussian(scale / far * (1.0 - 2.0**-50), far, size)
+        if scale * scale < 0.5:
+            return NonPrivate()  # shares that narrow do not add up
+        return distributed_discrete_gaussian(shares, scale, far, dimension=size)
 
 
 def calibrated(
@@ -216,7 +293,8 @@ def calibrated(
     """
     target = within(_check.positive(epsilon=epsilon), delta)
     rounds = _check.count(least=1, rounds=rounds)
-    if beside != NOTHING and not target(pld_curve(beside)):
+    curve = _accountant(protection)
+    if beside != NOTHING and not target(curve(beside)):
         raise CalibrationError(
             "what was released before the first round spends more than the whole"
             f" budget of epsilon {epsilon:g}: give it more noise, or use a public"
@@ -226,7 +304,7 @@ def calibrated(
     def run(noise: float) -> Event:
         return replace(protection, noise_multiplier=noise).run_event(rounds) + beside
 
-    found = calibrate(run, pld_curve, target)
+    found = calibrate(run, curve, target)
     return replace(protection, noise_multiplier=found)
 
 
@@ -241,7 +319,7 @@ def rounds_within(
     target = within(_check.positive(epsilon=epsilon), delta)
     found = calibrate_count(
         lambda rounds: protection.run_event(rounds) + beside,
-        pld_curve,
+        _accountant(protection),
         target,
         most=MOST_ROUNDS,
     )
@@ -252,6 +330,12 @@ def rounds_within(
             " the budget"
         )
     return found
+
+
+def _accountant(protection: Protection) -> Accountant:
+    """Of vectors of integers, Renyi bounds are what is proven."""
+    gaussian = protection.mechanism is MechanismName.GAUSSIAN
+    return pld_curve if gaussian else rdp_curve
 
 
 def _member(name: str, kind: type[Member], value: object) -> Member:
@@ -269,6 +353,8 @@ def _check_combination(protection: Protection) -> None:
     """What the threat model does not know about."""
     central = protection.placement is Placement.CENTRAL
     hidden = protection.view is View.OUTSIDER
+    if protection.mechanism is not MechanismName.GAUSSIAN:
+        _check_discrete(protection)
     if isinstance(protection.cohort, AllocatedCohort) and not (central and hidden):
         raise UnsoundThreatModelError(
             "random allocation is accounted for with central noise and an outsider's"
@@ -282,4 +368,24 @@ def _check_combination(protection: Protection) -> None:
         raise UnsoundThreatModelError(
             "user-level guarantees of example-level sampling are accounted for with"
             " Poisson sampling, central noise and an outsider's view only"
+        )
+
+
+def _check_discrete(protection: Protection) -> None:
+    """What discrete noise needs to be told, and what nobody has proven of it."""
+    _check.positive(granularity=protection.granularity)
+    if protection.code_length is None:
+        raise InvalidArgumentError(
+            f"code_length must be given with mechanism {protection.mechanism}: what"
+            " rounding adds to a code's norm depends on it"
+        )
+    _check.count(least=1, code_length=protection.code_length)
+    if (
+        isinstance(protection.cohort, AllocatedCohort)
+        or protection.examples_per_user is not None
+    ):
+        raise UnsoundThreatModelError(
+            f"with mechanism {protection.mechanism} neither random allocation nor"
+            " example-level sampling is accounted for: no worst case of sampled"
+            " vectors of integers is proven; use mechanism gaussian"
         )

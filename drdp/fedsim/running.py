@@ -17,7 +17,7 @@ from drdp.errors import DrdpError, RunFolderError
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
 from drdp.fedsim.codec_file import store_codec, stored_codec
 from drdp.fedsim.config import Config
-from drdp.fedsim.engines import flower_packages, node_collector
+from drdp.fedsim.engines import check_engine, flower_packages, node_collector
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, federation, settled
 from drdp.fedsim.fitting import codec_event, codec_for, public_updates, scales
@@ -27,9 +27,9 @@ from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness, SecretRandomness, SeededRandomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Payer, Simulation
+from drdp.fedsim.spending import certified
 from drdp.fedsim.summary import plan_of
 from drdp.privacy.events import Event, NonPrivate, atoms
-from drdp.privacy.pld import epsilon_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +69,10 @@ class Run:
 
         Raises:
             RunFolderError: If there is something in it already.
+            MissingPackageError: If its engine is not installed.
         """
         config = settled(config)
+        check_engine(config)
         folder.begin(config)
         return cls(config, folder, new=True)
 
@@ -242,7 +244,7 @@ class Run:
         open_ended = not atoms(plan) or NonPrivate() in atoms(plan)
         if not open_ended:
             if epsilon is None:
-                epsilon = epsilon_interval(plan, delta).upper
+                epsilon = certified(plan, delta).upper
             budget = FixedBudget(epsilon, delta, plan)
         return Ledger.create(
             self._kept().ledger,

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Protocol, final
 
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
-from drdp.fedsim.cohort import draw, expected_size
+from drdp.fedsim.cohort import draw, expected_size, most_in_a_sum
 from drdp.fedsim.collecting import Ask, Collect, collected_here
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.integer_messages import integer_mechanism
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.sight import Observer, Sight
@@ -135,6 +136,16 @@ class Simulation:
                 f" {length} parameters"
             )
 
+        if self.protection.mechanism is not MechanismName.GAUSSIAN:
+            length = self.compressor.code_length
+            if self.protection.code_length != length:
+                raise InvalidArgumentError(
+                    f"protection is for codes of {self.protection.code_length} numbers,"
+                    f" but the compressor's have {length}"
+                )
+            clients = most_in_a_sum(self.protection.cohort, self.trainer.num_clients)
+            integer_mechanism(self.protection, clients=clients)
+
     def event(self, rounds: int) -> Event:
         """Everything that a run of so many rounds releases, the codec included."""
         return self.compressor.event + self.protection.run_event(rounds)
@@ -217,7 +228,13 @@ def _round(
     protection.check_round(len(cohort))
     codec = codec_of(simulation.compressor, state.round)
     total = RoundTotal(
-        protection, codec, state.round, randomness, cohort, keeps=observe is not None
+        protection,
+        codec,
+        state.round,
+        randomness,
+        cohort,
+        most=trainer.num_clients,
+        keeps=observe is not None,
     )
     event = protection.event(state.round)
 

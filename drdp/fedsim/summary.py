@@ -12,9 +12,9 @@ from drdp.fedsim.config import Config, written
 from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation
 from drdp.fedsim.forecast import Forecast, population_needed
 from drdp.fedsim.simulate import Simulation
+from drdp.fedsim.spending import certified
 from drdp.privacy.curves import Interval
 from drdp.privacy.events import NonPrivate, atoms
-from drdp.privacy.pld import epsilon_interval
 
 __all__ = ["plan_of"]
 
@@ -32,7 +32,7 @@ def plan_of(
     protection, codec = simulation.protection, simulation.compressor
     event = simulation.event(rounds)
     exposed = NonPrivate() in atoms(event)
-    cost = epsilon_interval(event, delta) if atoms(event) and not exposed else None
+    cost = certified(event, delta) if atoms(event) and not exposed else None
     upper = math.inf if exposed else 0.0 if cost is None else cost.upper
     clients = simulation.trainer.num_clients
     size = expected_size(protection.cohort, clients)
@@ -53,7 +53,7 @@ def plan_of(
             (
                 f"clip norm {clip if clip == 'inf' else format(clip, '.4g')}, noise"
                 f" multiplier {protection.noise_multiplier:.6g}"
-                f" ({protection.placement})"
+                f" ({protection.placement}, {protection.mechanism})"
             ),
             _cost(exposed, cost, delta),
         ]

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import InvalidArgumentError
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.cohort import most_in_a_sum
+from drdp.fedsim.integer_messages import code_of_sum, integer_mechanism, message
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.trainer import Update
 from drdp.privacy.threat import Placement, View
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
     from drdp.compression.protocol import Compressor
     from drdp.mechanisms.gaussian import GaussianMechanism
+    from drdp.mechanisms.integer_noise import (
+        DiscreteGaussianMechanism,
+        SkellamMechanism,
+    )
+    from drdp.mechanisms.protocol import NoiseSource
 
 __all__ = ["Diagnostics", "RoundTotal"]
 
@@ -64,6 +71,7 @@ class RoundTotal:
         round_: The round's number, from 0.
         randomness: Of the noise.
         cohort: Who was asked, each of them once.
+        most: How many clients there are; decides the bits of integer messages.
         keeps: Whether messages are held for an observer.
 
     Guarantees:
@@ -81,16 +89,25 @@ class RoundTotal:
         randomness: Randomness,
         cohort: Sequence[int],
         *,
+        most: int = 1,
         keeps: bool = False,
     ) -> None:
         import numpy as np
 
         self._protection, self._codec, self._round = protection, codec, round_
         self._randomness = randomness
-        self._mechanism = _mechanism(protection)
+        self._integers, self._mechanism = None, None
+        if protection.mechanism is MechanismName.GAUSSIAN:
+            self._mechanism = _mechanism(protection)
+        else:
+            largest = most_in_a_sum(protection.cohort, most)
+            self._integers = integer_mechanism(protection, clients=largest)
         self._central = protection.placement is Placement.CENTRAL
         self._awaited = dict.fromkeys(cohort)
-        self.sum = np.zeros(codec.code_length)
+        self.sum: NDArray[Any] = np.zeros(codec.code_length)
+        if self._integers is not None:
+            size = self._integers.aggregation.grid.dimension
+            self.sum = np.zeros(size, dtype=np.int64)
         self._codes = np.zeros(codec.code_length)
         self._updates = np.zeros(codec.update_length)
         self._norms: list[float] = []
@@ -125,8 +142,22 @@ class RoundTotal:
         if math.isfinite(update.loss):
             self._losses.append(float(update.loss))
 
+    @property
+    def bits(self) -> int:
+        """Messages are whole numbers modulo 2^bits.
+
+        Raises:
+            InvalidArgumentError: If they are not, because the noise is Gaussian.
+        """
+        if self._integers is None or self._integers.bits is None:
+            raise InvalidArgumentError(
+                "secure sums are of integers: set privacy.mechanism to skellam or"
+                " discrete-gaussian"
+            )
+        return self._integers.bits
+
     def take(
-        self, client: int, bounded: NDArray[np.float64], seen: Diagnostics | None
+        self, client: int, bounded: NDArray[Any], seen: Diagnostics | None
     ) -> None:
         """Add what a client bounded itself, in a total of its own of one client.
 
@@ -141,26 +172,46 @@ class RoundTotal:
 
         Raises:
             InvalidArgumentError: If the client was not asked, or has sent one
-                before, or the vector has another length.
+                before, or the vector has another length or other numbers.
         """
         import numpy as np
 
         self._expect(client)
-        if bounded.shape != self.sum.shape:
+        if bounded.shape != self.sum.shape or bounded.dtype != self.sum.dtype:
             raise InvalidArgumentError(
-                f"client {client} sent a vector of shape {bounded.shape}, but codes"
-                f" have {self.sum.size} numbers"
+                f"client {client} sent a vector of shape {bounded.shape} and type"
+                f" {bounded.dtype}, but codes have {self.sum.size} of {self.sum.dtype}"
             )
-        if self._central and self._mechanism is not None:
-            bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
-        self._apart = True
         del self._awaited[client]
-        self.sum += bounded
-        self._codes += bounded
+        self._apart = True
+        if self._integers is not None:
+            self._take_integers(bounded, self._integers)
+        else:
+            if self._central and self._mechanism is not None:
+                bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
+            self.sum += bounded
+            self._codes += bounded
         self._norms.append(math.nan if seen is None else seen.code_norm)
         self._zeroed += 0 if seen is None else seen.zeroed
         if seen is not None and math.isfinite(seen.loss):
             self._losses.append(seen.loss)
+
+    def take_sum(self, total: NDArray[np.int64], clients: Sequence[int]) -> None:
+        """The sum of several clients' messages, as secure aggregation shows it.
+
+        Args:
+            total: Modulo 2^bits.
+            clients: Whose messages are in it.  Of the others there is nothing, not
+                even noise: `Protection.check_round` says whether these are enough.
+        """
+        from drdp.mechanisms.modular import secure_sum
+
+        for client in clients:
+            self._expect(client)
+            del self._awaited[client]
+            self._norms.append(math.nan)
+        self._apart = True
+        self.sum = secure_sum([self.sum, total], self.bits)
 
     def complete(self) -> None:
         """Count clients of whom no update came as zero, with their noise."""
@@ -185,9 +236,13 @@ class RoundTotal:
         """The sum as it may leave."""
         import numpy as np
 
+        source = self._randomness.source("noise", self._round, digest)
+        if self._integers is not None:
+            if self._central:
+                return self._integers.release(self.sum, source)
+            return code_of_sum(self._integers, self.sum)
         if self._mechanism is None or not self._central:
             return self.sum
-        source = self._randomness.source("noise", self._round, digest)
         return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
 
     def diagnostics(self) -> Diagnostics:
@@ -207,10 +262,32 @@ class RoundTotal:
             clipped=sum(n > protection.clip_norm for n in self._norms)
             / max(clients, 1),
             zeroed=self._zeroed,
-            signal_to_noise=signal / noise if noise > 0.0 else math.inf,
+            signal_to_noise=self._ratio(signal, noise),
             kept=math.nan if self._apart else _cosine(self._updates, decoded),
             code_norm=float(np.median(self._norms)) if clients else math.nan,
         )
+
+    def _ratio(self, signal: float, noise: float) -> float:
+        if self._apart and self._integers is not None:
+            return math.nan  # codes stay at their clients
+        return signal / noise if noise > 0.0 else math.inf
+
+    def _take_integers(
+        self,
+        sent: NDArray[np.int64],
+        mechanism: DiscreteGaussianMechanism | SkellamMechanism,
+    ) -> None:
+        """A client's integers, which are zero if they are longer than they may be."""
+        from drdp.mechanisms.modular import secure_sum
+
+        if not self._central:
+            self.sum = secure_sum([self.sum, sent], self.bits)
+            return
+        length = sum(number * number for number in sent.tolist())  # exact
+        if length > mechanism.aggregation.grid.limit:
+            self._zeroed += 1
+            return
+        self.sum += sent
 
     def _expect(self, client: int) -> None:
         if client not in self._awaited:
@@ -237,7 +314,8 @@ class RoundTotal:
 
     def _digest(self, hidden: NDArray[Any]) -> bytes:
         """One value under two amounts of the same noise would be given away."""
-        scale = repr((self._protection.noise_std, self._protection.clip_norm))
+        plan = self._protection
+        scale = repr((plan.noise_std, plan.clip_norm, plan.mechanism, plan.granularity))
         return hashlib.sha256(hidden.tobytes() + scale.encode()).digest()
 
     def _add(self, client: int, code: NDArray[np.float64] | None) -> None:
@@ -248,6 +326,9 @@ class RoundTotal:
             code = np.zeros(self._codec.code_length)
         self._codes += code
         self._norms.append(float(np.linalg.norm(code)))
+        if self._integers is not None:
+            self._add_integers(client, code, self._integers)
+            return
         bounded = code
         if self._mechanism is not None:
             bounded = np.asarray(self._mechanism.bound(code), dtype=np.float64)
@@ -259,6 +340,33 @@ class RoundTotal:
         if self._keeps and not self._central:
             self._messages.append((client, bounded))
         self.sum += bounded
+
+    def _add_integers(
+        self,
+        client: int,
+        code: NDArray[np.float64],
+        mechanism: DiscreteGaussianMechanism | SkellamMechanism,
+    ) -> None:
+        """Rounded on the grid, with a share of noise where noise comes in shares.
+
+        Roundings are keyed by the code, so that a round that is computed again
+        rounds the same code alike.
+        """
+
+        def source(purpose: str) -> NoiseSource:
+            digest = self._digest(code)
+            return self._randomness.source(purpose, self._round, client, digest)
+
+        rounding = source("rounding")
+        if self._central:
+            self.sum += mechanism.aggregation.grid.rounded(code, rounding).value
+            return
+        from drdp.mechanisms.modular import known_bits, secure_sum
+
+        sent = message(mechanism, code, rounding=rounding, noise=source("message"))
+        if self._keeps:
+            self._messages.append((client, code_of_sum(mechanism, sent)))
+        self.sum = secure_sum([self.sum, sent], known_bits(mechanism.bits or 0))
 
 
 _LARGEST = 1e30

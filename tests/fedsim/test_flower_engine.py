@@ -1,6 +1,7 @@
 """Rounds collected from Flower's nodes are those of a run in one process."""
 
 import math
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -11,14 +12,23 @@ from flwr.app import ConfigRecord, RecordDict
 
 from drdp.compression.identity import Identity
 from drdp.compression.sketch import CountSketch
-from drdp.errors import TrainingError, UnsoundThreatModelError
+from drdp.errors import (
+    InvalidArgumentError,
+    MissingPackageError,
+    TrainingError,
+    UnsoundThreatModelError,
+)
+from drdp.fedsim import engines
+from drdp.fedsim.config import changed, read
 from drdp.fedsim.flower import InProcessGrid
 from drdp.fedsim.flower.collector import NodeCollector
 from drdp.fedsim.flower.exchange import Exchange
 from drdp.fedsim.flower.nodes import Parts, client_app
 from drdp.fedsim.flower.orders import ORDER
+from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import SecretRandomness, SeededRandomness
+from drdp.fedsim.running import Run
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Simulation, simulate
 from drdp.privacy.threat import EveryClient, FixedCohort, PoissonCohort
@@ -46,6 +56,7 @@ def a_collector(simulation, *, seed=3, lost=None, trainer=None, nodes=CLIENTS):
         settings="{}",
         protection=simulation.protection,
         seeded=seed,
+        clients=simulation.trainer.num_clients,
     )
 
 
@@ -70,6 +81,7 @@ def run(simulation, collect=None, *, rounds=4, seed=3, randomness=None):
         {},
         {"cohort": FixedCohort(6, CLIENTS)},
         {"cohort": EveryClient(CLIENTS), "noise_multiplier": 0.3},
+        {"mechanism": "skellam", "code_length": 8},
         {"cohort": FixedCohort(6, CLIENTS), "placement": "local", "view": "messages"},
     ],
 )
@@ -84,6 +96,94 @@ def test_the_same_run_ends_with_the_same_parameters_and_charges(changes):
         assert one.event == other.event
         np.testing.assert_array_equal(one.state.parameters, other.state.parameters)
         assert one.private.clients == other.private.clients
+
+
+DISCRETE = {
+    "cohort": FixedCohort(6, CLIENTS),
+    "placement": "distributed",
+    "view": "sum",
+    "survivors": 4,
+    "code_length": 8,
+}
+
+
+@pytest.mark.parametrize("mechanism", ["skellam", "discrete-gaussian"])
+def test_a_run_with_secure_sums_is_the_one_in_one_process(mechanism):
+    codec = CountSketch(12, 8, seed=1)
+    simulation = a_simulation(
+        LinearTrainer(CLIENTS), codec, mechanism=mechanism, **DISCRETE
+    )
+    here, paid_here = run(simulation)
+    there, paid_there = run(simulation, a_collector(simulation))
+    assert paid_here == paid_there
+    assert len(paid_here) == 4
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one.state.parameters, other.state.parameters)
+
+
+def test_secure_sums_go_on_with_the_guaranteed_survivors_and_not_below():
+    simulation = a_simulation(
+        LinearTrainer(9),
+        CountSketch(12, 8, seed=1),
+        mechanism="skellam",
+        **DISCRETE | {"cohort": EveryClient(9), "survivors": 7},
+    )
+    reports, paid = run(
+        simulation,
+        a_collector(simulation, lost=lambda node: node in (4, 5), nodes=9),
+        rounds=1,
+    )
+    assert reports[0].private.clients == 7
+    assert len(paid) == 1
+    purse = Purse()
+    rounds = simulate(
+        simulation,
+        rounds=1,
+        randomness=SeededRandomness(1),
+        payer=purse,
+        collect=a_collector(simulation, lost=lambda node: node in (4, 5, 6), nodes=9),
+    )
+    with pytest.raises(TrainingError, match="only 6 of 9 clients"):
+        next(rounds)
+    assert purse.paid == []
+
+
+def test_a_sum_is_paid_for_before_it_is_unmasked():
+    simulation = a_simulation(
+        LinearTrainer(CLIENTS),
+        CountSketch(12, 8, seed=1),
+        mechanism="skellam",
+        **DISCRETE,
+    )
+    parts = Parts(simulation.trainer, simulation.compressor)
+    app, asked = client_app(lambda settings, codec: parts), []
+
+    def overheard(msg, context):
+        asked.append((msg.metadata.message_type, len(purse.paid)))
+        if msg.metadata.message_type == "train.unmask":
+            raise ConnectionError("gone")
+        return app(msg, context)
+
+    purse = Purse()
+    collector = NodeCollector(
+        Exchange(InProcessGrid(overheard, CLIENTS), patience=0.2),
+        settings="{}",
+        protection=simulation.protection,
+        seeded=None,
+        clients=CLIENTS,
+    )
+    rounds = simulate(
+        simulation,
+        rounds=1,
+        randomness=SeededRandomness(1),
+        payer=purse,
+        collect=collector,
+    )
+    with pytest.raises(TrainingError, match="nothing was released"):
+        next(rounds)
+    assert len(purse.paid) == 1  # it could have leaked
+    assert {paid for kind, paid in asked if kind != "train.unmask"} == {0}
+    assert {paid for kind, paid in asked if kind == "train.unmask"} == {1}
 
 
 def test_a_client_is_only_asked_for_its_own_update():
@@ -152,7 +252,7 @@ def test_a_share_of_noise_is_never_sent_in_the_open():
         placement="distributed",
         view="sum",
     )
-    with pytest.raises(TrainingError, match="needs secure aggregation"):
+    with pytest.raises(InvalidArgumentError, match="secure sums are of integers"):
         run(simulation, a_collector(simulation))
 
 
@@ -199,3 +299,30 @@ def test_a_damaged_order_is_refused_with_a_reason():
 def test_the_threat_model_refuses_unsound_placements():
     with pytest.raises(UnsoundThreatModelError):
         a_simulation(LinearTrainer(CLIENTS), placement="distributed", view="sum")
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [(None, "needs flwr: pip install"), ("1.40.3", "1.41 or later, found 1.40.3")],
+)
+def test_a_missing_or_old_flower_is_one_clear_line(monkeypatch, tmp_path, found, why):
+    def version(name):
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(engines, "version", version)
+    config = changed(read({}), {"run.engine": "flower", "privacy.epsilon": 2})
+    with pytest.raises(MissingPackageError, match=why) as caught:
+        Run.begun(RunFolder(tmp_path / "run"), config)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_shares_of_gaussian_noise_are_refused_before_a_run_begins(tmp_path):
+    config = changed(
+        read({}), {"run.engine": "flower", "privacy.placement": "distributed"}
+    )
+    with pytest.raises(InvalidArgumentError, match="skellam or discrete-gaussian"):
+        Run.begun(RunFolder(tmp_path / "run"), config)
+    assert not (tmp_path / "run").exists()

@@ -270,6 +270,32 @@ def test_noise_at_the_clients_is_accounted_as_it_is_seen(
     assert protection.noise_multiplier * size**0.5 >= central * (1.0 - 1e-6)
 
 
+@pytest.mark.parametrize("law", ["discrete-gaussian", "skellam"])
+def test_discrete_noise_is_calibrated_charged_and_told(
+    tmp_path: Path, law: str
+) -> None:
+    """By Renyi bounds, without amplification: more noise than Gaussian's."""
+    found = run(
+        tmp_path / "run",
+        run__method="projection",
+        code__length=64,
+        privacy__epsilon=BUDGET,
+        privacy__mechanism=law,
+        privacy__placement="distributed",
+        privacy__view="sum",
+        cohort__kind="fixed",
+        cohort__rate=0.5,
+    )
+    prepared, outcome, folder = found
+    assert 0.9 * BUDGET < charged(*found) <= BUDGET
+    assert outcome.statement.epsilon.method != "no protection"
+    assert folder.records()[-1]["epsilon"] <= BUDGET
+    assert law in str(prepared.plan["told"]["Plan"])
+    said = (folder.path / "statement.txt").read_text()
+    assert f"Noise is {law}, drawn exactly on the integers" in said
+    assert "double precision" not in said
+
+
 def test_rounds_until_the_budget_is_spent(tmp_path: Path) -> None:
     given = {
         "run__rounds": "until-budget",

@@ -186,6 +186,11 @@ def message(msg: Message, context: Context, workshop: Workshop) -> NDArray[np.in
         DrdpError: As `contribution`, or if the noise is not on the integers.
     """
     order = Order.read(msg.content)
+    if order.protection.placement is not Placement.DISTRIBUTED:
+        raise InvalidArgumentError(
+            "a secure sum needs noise from its clients: set privacy.placement to"
+            " distributed"
+        )
     total = bounded(order, context, workshop).sum
     if total.dtype.kind != "i":
         raise InvalidArgumentError(
@@ -209,6 +214,7 @@ def bounded(order: Order, context: Context, workshop: Workshop) -> RoundTotal:
         ask.round,
         _randomness(order),
         ask.cohort,
+        most=order.most,
     )
     for update in parts.trainer.updates(ask.parameters, ask.cohort, ask.seed):
         found.add(update)

@@ -55,6 +55,7 @@ class Order:
         seeded: The seed of all noise, in a run that can be replayed; None where
             the node's noise is its own secret.
         codec: The file of a fitted codec; empty where the settings say it all.
+        most: How many clients there are.
     """
 
     settings: str
@@ -63,6 +64,7 @@ class Order:
     client: int
     seeded: int | None
     codec: bytes = b""
+    most: int = 1
 
     def content(self) -> RecordDict:
         """The order as the content of a message."""
@@ -73,6 +75,7 @@ class Order:
                 "round": self.ask.round,
                 "local-seed": str(self.ask.seed),
                 "client": self.client,
+                "clients": self.most,
                 "codec": self.codec,
                 "seeded": "" if self.seeded is None else str(self.seeded),
             }
@@ -109,6 +112,7 @@ class Order:
                 client,
                 int(seeded) if seeded else None,
                 codec if isinstance(codec, bytes) else b"",
+                int(str(found["clients"])),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidArgumentError(

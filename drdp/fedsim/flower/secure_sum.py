@@ -132,9 +132,9 @@ class SecureSum:
         return digest.digest()
 
     @property
-    def present(self) -> int:
-        """How many messages the sum has."""
-        return len(self._messages)
+    def present(self) -> list[int]:
+        """Whose messages are in the sum."""
+        return sorted(self._messages)
 
     def unmasked(self) -> NDArray[np.int64]:
         """The sum modulo 2^bits.  The round must have been paid for.
