@@ -17,6 +17,7 @@ __all__ = ["Exchange", "StoppedError"]
 
 _POLL = 0.02  # seconds, doubled up to the longest
 _LONGEST = 0.5
+_LOOK = 3.0  # seconds between looks at who is connected
 
 
 class StoppedError(Exception):
@@ -118,16 +119,24 @@ class Exchange:
         return found
 
     def _replies(self, messages: list[Message]) -> Iterable[Message]:
+        """The replies as they come; nodes that are gone are not waited for."""
+        silent = {message.metadata.dst_node_id for message in messages}
         waiting = set(self._grid.push_messages(messages))
         del messages
-        end, pause = time.monotonic() + self._patience, _POLL
+        now = time.monotonic()
+        end, look, pause = now + self._patience, now + _LOOK, _POLL
         while waiting:
             for reply in self._grid.pull_messages(waiting):
                 waiting.discard(reply.metadata.reply_to_message_id)
+                silent.discard(reply.metadata.src_node_id)
                 pause = _POLL
                 yield reply
-            if not waiting or time.monotonic() >= end:
+            if not waiting or (now := time.monotonic()) >= end:
                 return
+            if now >= look:
+                look = now + _LOOK
+                if not silent & set(self._grid.get_node_ids()):
+                    return
             self._pause(pause)
             pause = min(2.0 * pause, _LONGEST)
 

@@ -81,6 +81,12 @@ def simulated(
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
                 },
             )
+    except RuntimeError as error:  # how Flower tells of anything
+        stop.set()
+        if not failed:
+            raise TrainingError(
+                f"Flower's simulation failed: {error.__cause__ or error}"
+            ) from error
     finally:
         stop.set()
         if began.is_set():
