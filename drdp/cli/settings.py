@@ -45,6 +45,7 @@ _TEXT: dict[str, tuple[str, str, str]] = {
     "code-length": ("code.length", "K", "Numbers in a code."),
     "seed": ("run.seed", "SEED", "Of data, model and local training."),
     "noise": ("run.noise", "HOW", "secure, or seeded: replayable, not private."),
+    "engine": ("run.engine", "WHERE", "in-process, or flower: clients in Ray."),
 }
 
 

@@ -137,6 +137,8 @@ class Run:
     rounds: int | str = _setting(20, _or("until-budget", _whole(1)))
     seed: int = _setting(0, _whole(0))
     noise: str = _setting("secure", _one_of("secure", "seeded"))
+    engine: str = _setting("in-process", _one_of("in-process", "flower"))
+    patience: float = _setting(3600.0, _positive)
 
 
 @final

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 
 from drdp.errors import ChargeRefusedError, RunFolderError
 from drdp.fedsim.assumptions import circumstances
+from drdp.fedsim.collecting import Collect
 from drdp.fedsim.exams import result, same_questions
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.measured import measured
@@ -146,6 +147,7 @@ def execute(
     payer: Book,
     *,
     watch: Callable[[Progress], None] = lambda progress: None,
+    collect: Collect | None = None,
 ) -> Outcome:
     """Run what is left of a run.
 
@@ -154,6 +156,7 @@ def execute(
         folder: Its folder, begun and locked by the caller.
         payer: The ledger.
         watch: Told after every round.
+        collect: Who computes the rounds; by default the trainer, in this process.
 
     Guarantees:
         A run that is killed at any moment and resumed ends with the same
@@ -199,6 +202,7 @@ def execute(
         payer=payer,
         seed=prepared.seed,
         state=state,
+        collect=collect,
     )
     stopped = None
     while state.round < prepared.rounds:

@@ -11,14 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from drdp.errors import DrdpError, InvalidArgumentError, RunFolderError
+from drdp.errors import DrdpError, RunFolderError
 from drdp.fedsim.aggregation import aggregation_of
 from drdp.fedsim.assumptions import taken_for_granted
 from drdp.fedsim.budgeting import default_delta, protected, stated_size
+from drdp.fedsim.codec_file import store_codec, stored_codec
 from drdp.fedsim.config import Config
+from drdp.fedsim.engines import check_engine, flower_packages, node_collector
 from drdp.fedsim.exams import Examination, exams_of
 from drdp.fedsim.execution import Outcome, Prepared, Progress, execute
 from drdp.fedsim.federation import Federation, Plant, federation, settled
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
+    from drdp.fedsim.flower.exchange import Exchange
     from drdp.mechanisms.protocol import NoiseSource
     from drdp.privacy.ledger import Ledger
 
@@ -73,8 +75,10 @@ class Run:
 
         Raises:
             RunFolderError: If there is something in it already.
+            MissingPackageError: If its engine is not installed.
         """
         config = settled(config)
+        check_engine(config)
         folder.begin(config)
         return cls(config, folder, new=True)
 
@@ -199,14 +203,46 @@ class Run:
             RunFolderError: If it is done already, or cannot be written.
             BudgetExceededError: From the ledger.
         """
+        if self.config.run.engine != "flower":
+            return self.collected(prepared, None, watch)
+        flower_packages()
+        from drdp.fedsim.flower.nodes import client_app, settled_parts
+        from drdp.fedsim.flower.simulation import simulated
+
+        return simulated(
+            lambda exchange: self.collected(prepared, exchange, watch),
+            client_app(settled_parts),
+            nodes=prepared.simulation.trainer.num_clients,
+            patience=self.config.run.patience,
+        )
+
+    def collected(
+        self,
+        prepared: Prepared,
+        exchange: Exchange | None,
+        watch: Callable[[Progress], None] = lambda progress: None,
+    ) -> Outcome:
+        """Run what is left of it, with clients in this process or at Flower's nodes.
+
+        Args:
+            prepared: From `prepared`.
+            exchange: The nodes; None for this process.
+            watch: Told after every round.
+
+        Raises:
+            RunFolderError: If it is done already, or cannot be written.
+            BudgetExceededError: From the ledger.
+        """
         folder = self._kept()
         if folder.finished:
             raise RunFolderError(f"the run in {folder.path} is finished already")
-        simulation = prepared.simulation
+        simulation, collect = prepared.simulation, None
+        if exchange is not None:
+            collect = node_collector(self.config, prepared, folder, exchange)
         with self._ledger(
             simulation.event(prepared.rounds), prepared.delta, simulation.protection
         ) as ledger:
-            return execute(prepared, folder, ledger, watch=watch)
+            return execute(prepared, folder, ledger, watch=watch, collect=collect)
 
     def _kept(self) -> RunFolder:
         if self.folder is None:
@@ -253,7 +289,7 @@ class Run:
         """
         file = self._kept().path / "codec.safetensors"
         if file.exists():
-            return _loaded(self.config, file)
+            return stored_codec(self.config, file)
         if self._kept().finished:  # only looked at: no key is made, nothing is paid
             if released != NOTHING:
                 raise RunFolderError(f"{file} is missing: the run was made with it")
@@ -275,7 +311,7 @@ class Run:
         if NonPrivate() in atoms(released):
             pay(f"{name}/codec")  # before anything of it is computed
         codec = codec_for(self.config, people, public, tell, hidden)
-        _save(codec, file)
+        store_codec(codec, file)
         return codec
 
 
@@ -345,38 +381,3 @@ def _same_run(
                 " codec have changed, so it cannot go on"
             )
     return int(planned["rounds"])
-
-
-def _save(codec: Compressor, file: Path) -> None:
-    """Keep a codec that was fitted; others are made again from the settings."""
-    save = getattr(_fitted(codec), "save", None)
-    if save is None:
-        return
-    try:
-        save(file)
-    except OSError as error:
-        raise RunFolderError(f"cannot write {file}: {error.strerror}") from None
-
-
-def _fitted(codec: Compressor) -> Compressor:
-    from drdp.compression.quantised import Quantised
-
-    return codec.codec if isinstance(codec, Quantised) else codec
-
-
-def _loaded(config: Config, file: Path) -> Compressor:
-    from safetensors import SafetensorError, safe_open
-
-    from drdp.compression.autoencoder import Autoencoder
-    from drdp.compression.pca import Pca
-    from drdp.compression.quantised import Quantised
-
-    try:
-        with safe_open(file, "np") as stored:
-            kind = (stored.metadata() or {}).get("kind", "")
-        found = Pca.load(file) if kind == "pca" else Autoencoder.load(file)
-    except (SafetensorError, OSError, InvalidArgumentError) as error:
-        raise RunFolderError(
-            f"{file} is damaged: {error}; the run cannot go on with another codec"
-        ) from None
-    return found if config.code.bits is None else Quantised(found, config.code.bits)

@@ -10,7 +10,6 @@ not paid for twice, or gets other noise and is paid for again.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, final
@@ -18,13 +17,15 @@ from typing import TYPE_CHECKING, Protocol, final
 from drdp import _check
 from drdp.errors import InvalidArgumentError, UnsoundThreatModelError
 from drdp.fedsim.aggregation import Aggregation
-from drdp.fedsim.cohort import draw, expected_size, most_in_a_sum
-from drdp.fedsim.integer_messages import integer_mechanism
+from drdp.fedsim.bounds import Bounds, bounds_of
+from drdp.fedsim.cohort import draw, expected_size
+from drdp.fedsim.collecting import Ask, Collect, collected_here
+from drdp.fedsim.diagnostics import Diagnostics
 from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.server import Server
 from drdp.fedsim.sight import Observer, Sight
-from drdp.fedsim.total import Diagnostics, Total
+from drdp.fedsim.total import Total
 from drdp.fedsim.trainer import Trainer
 from drdp.privacy.adjacency import Adjacency
 from drdp.privacy.events import NOTHING, Event
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from drdp.compression.protocol import Compressor
-    from drdp.mechanisms.adaptive import AdaptiveClip
-    from drdp.mechanisms.gaussian import GaussianMechanism
-    from drdp.mechanisms.integer_noise import (
-        DiscreteGaussianMechanism,
-        SkellamMechanism,
-    )
 
 __all__ = [
     "Diagnostics",
@@ -161,7 +156,7 @@ class Simulation:
                     f"protection is for codes of {self.protection.code_length} numbers,"
                     f" but the compressor's have {length}"
                 )
-            self.integers()
+            self.bounds()
 
     def event(self, rounds: int) -> Event:
         """Everything that a run of so many rounds releases, the codec included."""
@@ -171,40 +166,19 @@ class Simulation:
         """The public number that a round's sum is divided by."""
         return self.size or expected_size(self.protection.cohort, num_clients)
 
-    def mechanism(self, clip_norm: float | None = None) -> GaussianMechanism | None:
-        """What bounds and releases codes; None where nothing is clipped.
-
-        Its noise is stated per contribution: the relation is the protection's
-        business.
+    def bounds(self, clip_norm: float | None = None) -> Bounds:
+        """What bounds and releases codes.
 
         Args:
             clip_norm: Of the round, where it is steered; None for the run's own.
         """
-        from drdp.mechanisms.gaussian import GaussianMechanism
-
-        protection = self.protection
-        clip = protection.clip_norm if clip_norm is None else clip_norm
-        if clip == math.inf:
-            return None
-        size = self.divisor(self.trainer.num_clients)
-        return GaussianMechanism(
-            noise_multiplier=protection.codes_noise(size), clip_norm=clip
+        clients = self.trainer.num_clients
+        return bounds_of(
+            self.protection,
+            clients=clients,
+            size=self.divisor(clients),
+            clip_norm=clip_norm,
         )
-
-    def integers(self) -> DiscreteGaussianMechanism | SkellamMechanism | None:
-        """What bounds and releases codes on the integers; None for Gaussian noise."""
-        if self.protection.mechanism is MechanismName.GAUSSIAN:
-            return None
-        most = most_in_a_sum(self.protection.cohort, self.trainer.num_clients)
-        return integer_mechanism(self.protection, clients=most)
-
-    def rule(self, clip_norm: float | None) -> AdaptiveClip | None:
-        """What makes the next round's clip norm; None where it is fixed."""
-        steering = self.protection.steering
-        if steering is None:
-            return None
-        clip = self.protection.clip_norm if clip_norm is None else clip_norm
-        return steering.rule(clip, self.divisor(self.trainer.num_clients))
 
     def start(self) -> State:
         """The state before the first round."""
@@ -228,6 +202,7 @@ def simulate(
     seed: int = 0,
     state: State | None = None,
     observe: Observer | None = None,
+    collect: Collect | None = None,
 ) -> Iterator[Report]:
     """Run rounds, one at a time, each paid for before it is released.
 
@@ -241,6 +216,7 @@ def simulate(
         state: Where to go on; None for the start.
         observe: Is shown what the run's adversary sees of each round, after the
             round was paid for; its messages are then held for a round.
+        collect: Who computes the rounds; by default the trainer, in this process.
 
     Yields:
         A report for each round; its state is what a checkpoint has to hold.
@@ -262,8 +238,9 @@ def simulate(
             run=simulation.name,
             key=f"{simulation.name}/codec",
         )
+    collect = collected_here(simulation.trainer) if collect is None else collect
     while now.round < rounds:
-        report = _round(simulation, now, randomness, payer, seed, observe)
+        report = _round(simulation, now, randomness, payer, seed, collect, observe)
         now = report.state
         yield report
 
@@ -274,6 +251,7 @@ def _round(
     randomness: Randomness,
     payer: Payer,
     seed: int,
+    collect: Collect,
     observe: Observer | None = None,
 ) -> Report:
     import numpy as np
@@ -283,30 +261,30 @@ def _round(
     protection.check_round(len(cohort))
     codec = codec_of(simulation.compressor, state.round)
     total = Total(
-        simulation,
+        protection,
         codec,
         state.round,
         randomness,
         cohort,
-        state.clip_norm,
+        simulation.bounds(state.clip_norm),
         keeps=observe is not None,
     )
     total.gathered = simulation.aggregation.gathered(codec, state.parameters)
-    start = state.parameters.astype(np.float32)
-    for update in trainer.updates(start, cohort, local_seed(seed, state.round)):
-        total.add(update)
-    total.complete()
     event = protection.event(state.round)
-    digest = total.digest
-    if event != NOTHING:
-        number = state.round + 1
-        payer.charge(
-            event,
-            label=f"round {number}",
-            run=simulation.name,
-            key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
-        )
-    released = total.released(digest)
+
+    def pay(digest: bytes) -> None:
+        if event != NOTHING:
+            number = state.round + 1
+            payer.charge(
+                event,
+                label=f"round {number}",
+                run=simulation.name,
+                key=f"{simulation.name}/{number}/{randomness.mark(digest)}",
+            )
+
+    start = state.parameters.astype(np.float32)
+    ask = Ask(state.round, tuple(cohort), start, local_seed(seed, state.round))
+    released = collect(ask, total, pay)
     size = simulation.divisor(trainer.num_clients)
     mean: NDArray[np.floating]
     if total.gathered is None:
@@ -325,7 +303,7 @@ def _round(
                 messages=total.seen(),
             )
         )
-    steered = total.steered(digest)
+    steered = total.steered()
     return Report(
         round=state.round + 1,
         state=State(state.round + 1, parameters, memory, steered),

@@ -12,11 +12,12 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
 from drdp.errors import InvalidArgumentError
+from drdp.fedsim.diagnostics import Diagnostics
 from drdp.fedsim.integer_messages import code_of_sum, message
+from drdp.fedsim.protection import Protection
 from drdp.fedsim.randomness import Randomness
 from drdp.fedsim.trainer import Update
 from drdp.privacy.threat import Placement, View
@@ -27,41 +28,14 @@ if TYPE_CHECKING:
 
     from drdp.compression.protocol import Compressor
     from drdp.fedsim.aggregation import Gathered
-    from drdp.fedsim.simulate import Simulation
-    from drdp.mechanisms.adaptive import AdaptiveClip
-    from drdp.mechanisms.gaussian import GaussianMechanism
+    from drdp.fedsim.bounds import Bounds
     from drdp.mechanisms.integer_noise import (
         DiscreteGaussianMechanism,
         SkellamMechanism,
     )
     from drdp.mechanisms.protocol import NoiseSource
 
-__all__ = ["LARGEST", "Diagnostics", "Total"]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Diagnostics:
-    """What only the operator may look at: it is not covered by the guarantee.
-
-    Args:
-        clients: How many took part.
-        loss: Their mean training loss, of those whose loss is finite.
-        clipped: The share of contributions that were cut down.
-        zeroed: How many contributions counted as zero, because training diverged
-            or the trainer gave none.
-        signal_to_noise: Norm of the sum of codes / expected norm of the noise.
-        kept: Cosine between the mean update and its decoded code, without noise.
-        code_norm: Median norm of a code before clipping.
-    """
-
-    clients: int
-    loss: float
-    clipped: float
-    zeroed: int
-    signal_to_noise: float
-    kept: float
-    code_norm: float
+__all__ = ["LARGEST", "Total"]
 
 
 @final
@@ -71,12 +45,12 @@ class Total:
     An update is encoded, bounded, noised and added, and then forgotten.
 
     Args:
-        simulation: The parts of the run.
+        protection: The promise.
         codec: Of the round.
         round_: The round's number, from 0.
         randomness: Where noise comes from.
         cohort: Who was asked, each of them once.
-        clip_norm: Of the round, where it is steered; None for the run's own.
+        bounds: What bounds and hides codes in this round.
         keeps: Whether messages are held for an observer.
 
     Guarantees:
@@ -88,25 +62,20 @@ class Total:
 
     def __init__(
         self,
-        simulation: Simulation,
+        protection: Protection,
         codec: Compressor,
         round_: int,
         randomness: Randomness,
         cohort: Sequence[int],
-        clip_norm: float | None = None,
+        bounds: Bounds,
         *,
         keeps: bool = False,
     ) -> None:
         import numpy as np
 
-        protection = simulation.protection
         self._protection, self._codec, self._round = protection, codec, round_
-        self._randomness = randomness
-        self._integers = simulation.integers()
-        self._mechanism: GaussianMechanism | None = None
-        if self._integers is None:
-            self._mechanism = simulation.mechanism(clip_norm)
-        self._rule: AdaptiveClip | None = simulation.rule(clip_norm)
+        self._randomness, self._integers = randomness, bounds.integers
+        self._mechanism, self._rule = bounds.mechanism, bounds.rule
         self._central = protection.placement is Placement.CENTRAL
         self._awaited = dict.fromkeys(cohort)
         self.shares = 0.0  # halves: their sum is exact
@@ -123,6 +92,7 @@ class Total:
             maxlen=shown.get(protection.view, 0) if keeps else 0
         )
         self.gathered: Gathered | None = None
+        self._apart = False  # whether updates stay at their clients
 
     def add(self, update: Update) -> None:
         """Encode, bound and add one client's update, with its noise if it has some.
@@ -134,11 +104,7 @@ class Total:
         """
         import numpy as np
 
-        if update.client not in self._awaited:
-            raise InvalidArgumentError(
-                f"the trainer gave an update of client {update.client}, who was not"
-                " asked or has given one already: it would count more than its bound"
-            )
+        self._expect(update.client)
         del self._awaited[update.client]
         delta = np.asarray(update.delta)
         length = self._codec.update_length
@@ -153,6 +119,80 @@ class Total:
         if math.isfinite(update.loss):
             self._loss += float(update.loss)
             self._measured += 1
+
+    @property
+    def bits(self) -> int:
+        """Messages are whole numbers modulo 2^bits.
+
+        Raises:
+            InvalidArgumentError: If they are not, because the noise is Gaussian.
+        """
+        if self._integers is None or self._integers.bits is None:
+            raise InvalidArgumentError(
+                "secure sums are of integers: set privacy.mechanism to skellam or"
+                " discrete-gaussian"
+            )
+        return self._integers.bits
+
+    def take(
+        self, client: int, bounded: NDArray[Any], seen: Diagnostics | None
+    ) -> None:
+        """Add what a client bounded itself, in a total of its own of one client.
+
+        Args:
+            client: Who.
+            bounded: The `sum` of that total.
+            seen: Its diagnostics, where the client shows them to this server.
+
+        Guarantees:
+            Where this server adds the noise, the vector is bounded once more: a
+            client that sends more than its bound does not count for more.
+
+        Raises:
+            InvalidArgumentError: If the client was not asked, or has sent one
+                before, or the vector has another length or other numbers.
+        """
+        import numpy as np
+
+        self._expect(client)
+        if bounded.shape != self.sum.shape or bounded.dtype != self.sum.dtype:
+            raise InvalidArgumentError(
+                f"client {client} sent a vector of shape {bounded.shape} and type"
+                f" {bounded.dtype}, but codes have {self.sum.size} of {self.sum.dtype}"
+            )
+        del self._awaited[client]
+        self._apart = True
+        if self._integers is not None:
+            self._take_integers(bounded, self._integers)
+        else:
+            if self._central and self._mechanism is not None:
+                bounded = np.asarray(self._mechanism.bound(bounded), dtype=np.float64)
+            self.sum += bounded
+            self._codes += bounded
+            if self.gathered is not None:
+                self.gathered.add(bounded)
+        self._norms.append(math.nan if seen is None else seen.code_norm)
+        self._zeroed += 0 if seen is None else seen.zeroed
+        if seen is not None and math.isfinite(seen.loss):
+            self._loss += seen.loss
+            self._measured += 1
+
+    def take_sum(self, total: NDArray[np.int64], clients: Sequence[int]) -> None:
+        """The sum of several clients' messages, as secure aggregation shows it.
+
+        Args:
+            total: Modulo 2^bits.
+            clients: Whose messages are in it.  Of the others there is nothing, not
+                even noise: `Protection.check_round` says whether these are enough.
+        """
+        from drdp.mechanisms.modular import secure_sum
+
+        for client in clients:
+            self._expect(client)
+            del self._awaited[client]
+            self._norms.append(math.nan)
+        self._apart = True
+        self.sum = secure_sum([self.sum, total], self.bits)
 
     def complete(self) -> None:
         """Count clients of whom no update came as zero, with their noise."""
@@ -186,11 +226,14 @@ class Total:
             return self.sum
         return np.asarray(self._mechanism.release(self.sum, source), dtype=np.float64)
 
-    def steered(self, digest: bytes) -> float | None:
-        """The next round's clip norm, from the noised count; None if it is fixed."""
+    def steered(self) -> float | None:
+        """The next round's clip norm, from the noised count; None if it is fixed.
+
+        To be asked for after the round was paid for.
+        """
         if self._rule is None:
             return None
-        source = self._randomness.source("count", self._round, digest)
+        source = self._randomness.source("count", self._round, self.digest)
         return self._rule.step(self.shares, source).clip_norm
 
     def diagnostics(self) -> Diagnostics:
@@ -212,10 +255,39 @@ class Total:
             loss=self._loss / self._measured if self._measured else math.nan,
             clipped=sum(n > limit for n in self._norms) / max(clients, 1),
             zeroed=self._zeroed,
-            signal_to_noise=signal / noise if noise > 0.0 else math.inf,
-            kept=_cosine(self._updates, decoded),
+            signal_to_noise=self._ratio(signal, noise),
+            kept=math.nan if self._apart else _cosine(self._updates, decoded),
             code_norm=float(np.median(self._norms)) if clients else math.nan,
         )
+
+    def _ratio(self, signal: float, noise: float) -> float:
+        if self._apart and self._integers is not None:
+            return math.nan  # codes stay at their clients
+        return signal / noise if noise > 0.0 else math.inf
+
+    def _take_integers(
+        self,
+        sent: NDArray[np.int64],
+        mechanism: DiscreteGaussianMechanism | SkellamMechanism,
+    ) -> None:
+        """A client's integers, which are zero if they are longer than they may be."""
+        from drdp.mechanisms.modular import secure_sum
+
+        if not self._central:
+            self.sum = secure_sum([self.sum, sent], self.bits)
+            return
+        length = sum(number * number for number in sent.tolist())  # exact
+        if length > mechanism.aggregation.grid.limit:
+            self._zeroed += 1
+            return
+        self.sum += sent
+
+    def _expect(self, client: int) -> None:
+        if client not in self._awaited:
+            raise InvalidArgumentError(
+                f"the trainer gave an update of client {client}, who was not"
+                " asked or has given one already: it would count more than its bound"
+            )
 
     def _code(self, delta: NDArray[Any], loss: float) -> NDArray[np.float64] | None:
         """The code of an update; None where it counts as zero."""

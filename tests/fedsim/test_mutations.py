@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from drdp.fedsim import auditing, simulate
 from drdp.fedsim.auditing import audit_simulation
+from drdp.fedsim.bounds import Bounds
 from drdp.fedsim.randomness import Randomness, SecretRandomness
 from drdp.fedsim.simulate import Simulation
 from drdp.fedsim.total import Total
@@ -85,10 +86,14 @@ class _PerBlock(_Scaled):
 
 def _mechanism(kind: type[_Scaled]) -> Callable[[Patch], None]:
     def plant(patch: Patch) -> None:
-        right = Simulation.mechanism
-        patch.setattr(
-            Simulation, "mechanism", lambda self, clip=None: kind(right(self, clip))
-        )
+        right = simulate.bounds_of
+
+        def wrong(*given: Any, **named: Any) -> Bounds:
+            found = right(*given, **named)
+            assert found.mechanism is not None
+            return replace(found, mechanism=kind(found.mechanism))  # type: ignore[arg-type]
+
+        patch.setattr(simulate, "bounds_of", wrong)
 
     return plant
 

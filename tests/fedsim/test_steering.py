@@ -93,7 +93,7 @@ def test_neighbours_are_no_further_apart_than_the_event_says(
         total = Total(built, built.compressor, 0, SecretRandomness(KEY), everyone, CLIP)
         for client, delta in enumerate(updates):
             total.add(Update(client, delta, 0.0, 1))
-        mechanism = built.mechanism(CLIP)
+        mechanism = built.bounds(CLIP).mechanism
         assert mechanism is not None
         count = STEERING.count_noise * size
         return np.append(total.sum / mechanism.noise_std, total.shares / count)
