@@ -113,6 +113,18 @@ def test_rounds_until_the_budget_is_spent(drdp, file):
     assert found["epsilon"] <= 8.0
 
 
+def test_what_moved_and_what_was_not_used_are_told(drdp, file, tmp_path):
+    line = f"train --config {file} --method ew-tune --epsilon 8 --clip-norm adaptive"
+    told = drdp(f"{line} --out {tmp_path / 'run'}")
+    assert told.code == 0
+    plain = " ".join(told.out.split())
+    assert "follows the 0.5-quantile of code norms" in plain
+    assert " in round 1, " in plain
+    assert plain.count("an Edgeworth approximation, no guarantee") == 2
+    lines = [one for one in told.out.splitlines() if str(tmp_path) not in one]
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [
