@@ -82,6 +82,7 @@ _HOMES = {
         "stage_one",
     ),
     "drdp.privacy.risk": ("advantage_below", "attack_below"),
+    "drdp.privacy.black_box": ("audit",),
     "drdp.privacy.ledger": ("Ledger",),
     "drdp.privacy.fixed_budget": ("FixedBudget",),
     "drdp.privacy.filters": (
@@ -155,6 +156,7 @@ __all__ = [
     "analytic_gaussian",
     "atoms",
     "attack_below",
+    "audit",
     "calibrate",
     "calibrate_count",
     "calibrate_stages",
@@ -198,6 +200,7 @@ if TYPE_CHECKING:
     from drdp.mechanisms.noise import SecureNoise, SeededNoise
     from drdp.mechanisms.randomised_response import RandomisedResponseMechanism
     from drdp.privacy.batch import deltas, epsilons, noise_multipliers
+    from drdp.privacy.black_box import audit
     from drdp.privacy.blocks import Clipping
     from drdp.privacy.calibration import (
         Within,
