@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -46,23 +47,32 @@ def simulated(
             as many as there are processors.
 
     Guarantees:
-        Where this is interrupted, `work` has ended when this returns.  Nothing is
-        sent to Flower or Ray about the use of their packages.
+        Where this is interrupted, the clients that are training finish, and `work`
+        has ended when this returns; a second interrupt ends the process at once.
+        Nothing is sent to Flower or Ray about the use of their packages.
 
     Raises:
+        KeyboardInterrupt: If it was interrupted.
         TrainingError: If the simulation cannot begin.
     """
     nodes = _check.count(least=1, nodes=nodes)
     done: list[Done] = []
     failed: list[BaseException] = []
     began, ended, stop = threading.Event(), threading.Event(), threading.Event()
-    server = ServerApp()
+    interrupted, server = threading.Event(), ServerApp()
+
+    def halted() -> bool:
+        return stop.is_set() or interrupted.is_set()
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
         began.set()
         try:
-            exchange = Exchange(grid, patience=patience, stopped=stop.is_set)
+            exchange = Exchange(
+                grid,
+                patience=patience,
+                stopped=lambda: stop.is_set() or interrupted.is_set(),
+            )
             done.append(work(exchange))
         except BaseException as error:  # noqa: BLE001 - raised again, in the main thread
             failed.append(error)
@@ -71,7 +81,7 @@ def simulated(
 
     workers = _check.count(least=1, at_once=at_once or os.cpu_count() or 1)
     try:
-        with _quiet():
+        with _quiet(), _noted(interrupted):
             run_simulation(
                 server,
                 app,
@@ -93,9 +103,30 @@ def simulated(
             ended.wait()
     if failed and not isinstance(failed[0], StoppedError):
         raise failed[0]
+    if interrupted.is_set() and not done:
+        raise KeyboardInterrupt
     if not done:
         raise TrainingError("Flower's simulation ended before the run did")
     return done[0]
+
+
+@contextlib.contextmanager
+def _noted(interrupted: threading.Event) -> Iterator[None]:
+    """An interrupt is noted, not raised: Flower's threads would wait for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: object) -> None:
+        if interrupted.is_set():
+            os._exit(128 + number)  # everything that is kept was kept durably
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
