@@ -205,6 +205,7 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
         click.echo(json_text(found))
         return
     from drdp.cli.marks import benchmark_lines
+    from drdp.privacy.statement import UNKNOWN
 
     statement = found["statement"]
     click.echo("Result")
@@ -227,9 +228,10 @@ def _say_result(found: dict[str, Any], as_json: bool) -> None:
         click.echo("SIMULATION, NOT PRIVATE: its noise can be replayed from a seed.")
     click.echo(click.wrap_text(statement["statement"], _WIDTH))
     accounting = statement["accounting"]
-    low, high = (float(accounting["epsilon"][end]) for end in ("lower", "upper"))
+    low, high = (accounting["epsilon"][end] for end in ("lower", "upper"))
+    span = "at most" if low == UNKNOWN else f"{down(float(low))} to"
     delta = plain(accounting["delta"])
-    click.echo(f"  certified epsilon  {down(low)} to {up(high)} at delta {delta}")
+    click.echo(f"  certified epsilon  {span} {up(float(high))} at delta {delta}")
     if found["ew_tune"] is not None:
         click.echo(click.wrap_text(str(found["ew_tune"]["told"]), _WIDTH, "  ", "  "))
     click.echo(f"  in {found['folder']}: adapter, statement, ledger, metrics")

@@ -90,7 +90,14 @@ def test_neighbours_are_no_further_apart_than_the_event_says(
 
     def totals(*updates: np.ndarray) -> np.ndarray:
         everyone = range(len(updates))
-        total = Total(built, built.compressor, 0, SecretRandomness(KEY), everyone, CLIP)
+        total = Total(
+            built.protection,
+            built.compressor,
+            0,
+            SecretRandomness(KEY),
+            everyone,
+            built.bounds(CLIP),
+        )
         for client, delta in enumerate(updates):
             total.add(Update(client, delta, 0.0, 1))
         mechanism = built.bounds(CLIP).mechanism

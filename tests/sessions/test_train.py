@@ -260,7 +260,7 @@ def test_compared_methods_make_a_table_and_are_kept(drdp, file, tmp_path):
     assert "167,772,160  160 MB        640 MiB" in told.out
     assert "6.10e-05" in told.out
     assert "| pca | " in files[0].read_text(encoding="utf-8")
-    lines = list(csv.DictReader(files[1].open(encoding="utf-8")))
+    lines = list(csv.DictReader(files[1].read_text(encoding="utf-8").splitlines()))
     assert [(one["method"], one["budget"]) for one in lines] == [
         *(("base", ""), ("public", "")),
         *(("fedlora", "inf"), ("fedlora", "8.0"), ("pca", "inf"), ("pca", "8.0")),
@@ -280,3 +280,13 @@ def test_compared_methods_make_a_table_and_are_kept(drdp, file, tmp_path):
     other = drdp(f"{line} --rounds 3")
     assert other.code == 2
     assert "other settings" in other.err
+
+
+def test_discrete_noise_has_a_bound_above_alone(drdp, file, tmp_path):
+    """Renyi bounds say at most; below nothing is known, and nothing is claimed."""
+    law = "--set privacy.mechanism=skellam --set privacy.placement=distributed"
+    how = "--set privacy.view=sum --set cohort.kind=every --set code.length=16"
+    line = f"train --config {file} --method projection --epsilon 8 {law} {how}"
+    session = drdp(f"{line} --out {tmp_path / 'run'}")
+    assert session.code == 0, session.err
+    assert re.search(r"certified epsilon  at most \d\.\d+ at delta", session.out)
