@@ -26,7 +26,7 @@ from drdp.fedsim.federation import EXAMPLE_LEVEL, Federation, settled
 from drdp.fedsim.folder import RunFolder
 from drdp.fedsim.members import Member, Membership, Remembering
 from drdp.fedsim.planted_text import Casting
-from drdp.fedsim.protection import Protection
+from drdp.fedsim.protection import MechanismName, Protection
 from drdp.fedsim.running import Run
 from drdp.fedsim.server import Server
 from drdp.fedsim.simulate import Simulation
@@ -199,6 +199,12 @@ def _checked(target: Target) -> Target:
         raise InvalidArgumentError(
             f"{target.about} must clip what private clients send and release it, or"
             " there is nothing to audit; audit a method with noise"
+        )
+    if plan.mechanism is not MechanismName.GAUSSIAN:
+        raise InvalidArgumentError(
+            f"{target.about} has {plan.mechanism} noise, of which Renyi bounds are"
+            " known and no trade-off curve to test against; audit it with"
+            " privacy.mechanism gaussian"
         )
     if plan.steering is not None:
         raise InvalidArgumentError(
