@@ -1,8 +1,8 @@
 """Claim: attacks on the running simulator stay below what is certified, and near it.
 
-Run ``python -m benchmarks.audit`` in the repository root; it takes some five minutes,
-prints the tables of docs/audit.md and draws its pictures.  With ``--quick`` it takes
-one and draws nothing.
+Run ``python -m benchmarks.audit`` in the repository root; it takes a minute or two,
+prints the tables of docs/audit.md and draws its pictures.  With ``--quick`` it is
+shorter and draws nothing.
 """
 
 from __future__ import annotations

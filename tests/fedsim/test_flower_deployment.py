@@ -1,7 +1,7 @@
 """A SuperLink and five SuperNodes on one machine, of which one is killed.
 
 Flower starts a process for every message to a node, about 75 of them here.  On two
-processors that are free this takes two minutes; on a busy machine Flower's tokens
+processors that are free this takes minutes; on a busy machine Flower's tokens
 for these processes run out before they have started, and it starts them again.  So
 it is not part of a plain run of the tests: ``pytest -m deployment``.
 """
